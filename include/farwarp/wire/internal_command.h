@@ -1,0 +1,120 @@
+// Commands that are not CUDA functions: what the client library says to its worker when a CUDA call
+// has been taken apart. Their ids start at 0x10000, above every id of proto/cuda/ids.lock, and are
+// append-only. The body of each is written beside it in wire form (wire/encoder.h); "handle" is a
+// client-minted handle (wire/handle.h), "stream" a handle or one of CUDA's special values, "vgpu"
+// the ordinal of a vGPU in the lease.
+//
+//   extent := row_bytes:u64 rows:u64 slices:u64
+//   plane  := address:u64 pitch:u64 slice_pitch:u64     (both pitches 0 when one row is meant)
+//
+// Commands marked "waits" are answered when the work in front of them is done; "asks" are answered
+// at once; all others carry no ticket.
+#pragma once
+
+#include <cstdint>
+
+namespace farwarp::wire {
+
+enum class InternalCommand : std::uint32_t {
+  // context:handle-or-0. Makes it the dispatch thread's current context.
+  kSetContext = 0x10000,
+
+  // Contexts.
+  kRetainPrimaryContext = 0x10010,    // context:handle vgpu:u32 flags:u32
+  kReleasePrimaryContext = 0x10011,   // context:handle vgpu:u32
+  kSetPrimaryContextFlags = 0x10012,  // vgpu:u32 flags:u32
+  kCreateContext = 0x10013,           // context:handle vgpu:u32 flags:u32
+  kDestroyContext = 0x10014,          // context:handle
+  kSynchronizeContext = 0x10015,      // (current context) — waits
+  kGetLimit = 0x10016,                // limit:i32 → value:u64 — asks
+  kSetLimit = 0x10017,                // limit:i32 value:u64 — asks
+  kSetCacheConfig = 0x10018,          // config:i32
+  kEnablePeerAccess = 0x10019,        // peer:handle flags:u32 — asks
+  kDisablePeerAccess = 0x1001a,       // peer:handle — asks
+  kResetPersistingL2Cache = 0x1001b,  // (current context)
+
+  // Device memory: ranges of the address window, and the credit that pays for them.
+  kMapRange = 0x10020,       // vgpu:u32 address:u64 bytes:u64
+  kUnmapRange = 0x10021,     // vgpu:u32 address:u64 bytes:u64
+  kAcquireCredit = 0x10022,  // vgpu:u32 bytes:u64 — asks
+  kReturnCredit = 0x10023,   // vgpu:u32 bytes:u64
+  kMemoryInfo = 0x10024,     // vgpu:u32 → free:u64 total:u64 — asks
+
+  // Copies and fills. Host data is dense: row after row without pitch.
+  kCopyToDevice = 0x10030,    // stream extent to:plane transfer:u64 [data if transfer is 0]
+  kCopyFromDevice = 0x10031,  // stream extent from:plane transfer:u64 — waits if it has a ticket
+  kCopyOnDevice = 0x10032,    // stream extent to:plane from:plane
+  kCopyToPeer = 0x10033,  // stream to:u64 to_context:handle from:u64 from_context:handle bytes:u64
+  kFill = 0x10034,  // stream address:u64 pitch:u64 element_bytes:u32 value:u32 width:u64 height:u64
+
+  // Modules, libraries, kernels. `image` := options image_bytes:u64 transfer:u64 [data if 0]
+  //   options := count:u64 (option:i32 value:u64)* info_log_bytes:u64 error_log_bytes:u64
+  //   table   := count:u64 kernel*
+  //   kernel  := name:string attribute_count:u64 attribute:i32* param_count:u64 (offset:u32
+  //   size:u32)*
+  // The reply to a load is info_log:string error_log:string walltime_us:u64, then the table on
+  // success.
+  kLoadModule = 0x10040,           // module:handle image → logs table — asks
+  kUnloadModule = 0x10041,         // module:handle
+  kModuleGlobal = 0x10042,         // module:handle name:string → address:u64 bytes:u64 — asks
+  kBindFunction = 0x10043,         // function:handle module:handle index:u32
+  kLoadLibrary = 0x10044,          // library:handle image → logs table — asks
+  kUnloadLibrary = 0x10045,        // library:handle
+  kLibraryGlobal = 0x10046,        // library:handle name:string → address:u64 bytes:u64 — asks
+  kBindKernel = 0x10047,           // kernel:handle library:handle index:u32
+  kKernelFunction = 0x10048,       // function:handle kernel:handle
+  kLibraryModule = 0x10049,        // module:handle library:handle → table — asks
+  kFunctionAttribute = 0x1004a,    // function:handle attribute:i32 value:i32 — asks
+  kKernelAttribute = 0x1004b,      // kernel:handle attribute:i32 value:i32 vgpu:u32 — asks
+  kFunctionCacheConfig = 0x1004c,  // function:handle config:i32
+  kKernelCacheConfig = 0x1004d,    // kernel:handle config:i32 vgpu:u32
+
+  // Launches: function:handle stream LaunchShape attribute_count:u64
+  //           (id:i32 value[64])* parameter_bytes:u64 parameters
+  kLaunch = 0x10050,
+  kHostFunction = 0x10051,  // stream callback:u64; the server pushes the number when it is reached
+
+  // Streams and events.
+  kCreateStream = 0x10060,       // stream:handle flags:u32 priority:i32
+  kDestroyStream = 0x10061,      // stream:handle
+  kSynchronizeStream = 0x10062,  // stream — waits
+  kQueryStream = 0x10063,        // stream — asks
+  kStreamWaitEvent = 0x10064,    // stream event:handle flags:u32
+  kCreateEvent = 0x10065,        // event:handle flags:u32
+  kDestroyEvent = 0x10066,       // event:handle
+  kRecordEvent = 0x10067,        // event:handle stream flags:u32
+  kQueryEvent = 0x10068,         // event:handle — asks
+  kSynchronizeEvent = 0x10069,   // event:handle — waits
+  kElapsedTime = 0x1006a,        // start:handle end:handle → milliseconds:f32 — asks
+};
+
+constexpr std::uint32_t IdOf(InternalCommand command) {
+  return static_cast<std::uint32_t>(command);
+}
+inline constexpr std::uint32_t kFirstInternalId = 0x10000;
+inline constexpr std::uint32_t kInternalIds = 0x100;  // One past the last: kFirstInternalId + this.
+
+// Grid, block and the rest of a launch, as a structure: one copy instead of eight words.
+struct LaunchShape {
+  std::uint32_t grid[3];
+  std::uint32_t block[3];
+  std::uint32_t shared_bytes;
+  std::uint32_t flags;  // kLaunchCooperative
+};
+static_assert(sizeof(LaunchShape) == 32);
+inline constexpr std::uint32_t kLaunchCooperative = 1;
+
+// Rows of a two- or three-dimensional copy, on either side.
+struct CopyExtent {
+  std::uint64_t row_bytes;
+  std::uint64_t rows;
+  std::uint64_t slices;
+};
+struct CopyPlane {
+  std::uint64_t address;
+  std::uint64_t pitch;
+  std::uint64_t slice_pitch;
+};
+static_assert(sizeof(CopyExtent) == 24 && sizeof(CopyPlane) == 24);
+
+}  // namespace farwarp::wire
