@@ -11,14 +11,21 @@
 #define FARWARP_ANNOTATION(x)
 #endif
 
+// Three of these names are Abseil's too, with the same meaning; its headers come with gRPC.
+#ifndef GUARDED_BY
 #define GUARDED_BY(x) FARWARP_ANNOTATION(guarded_by(x))
+#endif
+#ifndef PT_GUARDED_BY
 #define PT_GUARDED_BY(x) FARWARP_ANNOTATION(pt_guarded_by(x))
+#endif
 #define REQUIRES(...) FARWARP_ANNOTATION(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) FARWARP_ANNOTATION(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) FARWARP_ANNOTATION(acquire_capability(__VA_ARGS__))
 #define RELEASE(...) FARWARP_ANNOTATION(release_capability(__VA_ARGS__))
 #define TRY_ACQUIRE(...) FARWARP_ANNOTATION(try_acquire_capability(__VA_ARGS__))
+#ifndef NO_THREAD_SAFETY_ANALYSIS
 #define NO_THREAD_SAFETY_ANALYSIS FARWARP_ANNOTATION(no_thread_safety_analysis)
+#endif
 
 namespace farwarp {
 
