@@ -1,0 +1,120 @@
+// Module: one PTX text loaded for the software GPU, and the kernels and variables it defines.
+//
+// Loading is an index pass: it finds every entry, function and module-scope variable, places the
+// .global and .const variables in device memory and writes their initial values, but leaves the
+// bodies of functions alone. A kernel's body is parsed and decoded by Kernel::Prepare(), normally
+// at its first launch, so a 40 MB module loads in milliseconds.
+//
+// Ownership: the Module owns its kernels and variables; pointers to them live as long as it does.
+// The GlobalPlacer must outlive the Module. The PTX text is copied.
+// Threads: Load may run on any thread; everything const is thread-safe, Prepare included.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "farwarp/base/status.h"
+
+namespace farwarp::softgpu {
+
+struct Dim3 {
+  uint32_t x = 1;
+  uint32_t y = 1;
+  uint32_t z = 1;
+  uint64_t count() const noexcept { return uint64_t{x} * y * z; }
+};
+
+// What cuModuleLoadDataEx hands back to the caller who gave it log buffers.
+struct JitLog {
+  std::string info;
+  std::string error;
+};
+
+// Gives memory to the .global and .const variables of modules. Implemented by the driver API.
+// Memory is committed, readable and writable by the host, zeroed, and lies in the AddressSpace; the
+// implementer frees it when it destroys the module.
+class GlobalPlacer {
+ public:
+  virtual ~GlobalPlacer() = default;
+  virtual Result<uint64_t> Place(uint64_t bytes, uint64_t align, bool is_const) = 0;
+};
+
+struct KernelParam {
+  uint32_t offset = 0;
+  uint32_t bytes = 0;
+  uint32_t align = 1;
+};
+
+struct KernelInfo {
+  std::string name;
+  std::vector<KernelParam> params;
+  uint32_t param_bytes = 0;          // Size of the parameter buffer.
+  uint32_t static_shared_bytes = 0;  // Exact after Prepare(), else from a scan of the body.
+  uint64_t local_bytes = 0;          // Per thread; exact after Prepare(), else from a scan.
+  uint64_t const_bytes = 0;          // .const variables of the module.
+  uint32_t registers = 0;            // Approximate count of 32-bit registers; after Prepare().
+  uint32_t max_threads = 1024;       // Per block, after .maxntid and .reqntid.
+  Dim3 reqntid{0, 0, 0};             // Zeros: not given.
+  Dim3 maxntid{0, 0, 0};             // Zeros: not given.
+  uint32_t min_blocks_per_sm = 0;    // .minnctapersm, 0: not given.
+  int ptx_version = 0;               // 90 for ".version 9.0".
+  int target = 0;                    // 75 for ".target sm_75".
+};
+
+struct Global {
+  std::string name;
+  uint64_t address = 0;
+  uint64_t bytes = 0;
+  bool is_const = false;
+  bool is_managed = false;
+};
+
+class ModuleImpl;
+struct DecodedKernel;
+
+class Kernel {
+ public:
+  Kernel(ModuleImpl* module, KernelInfo info, uint32_t index);
+  ~Kernel();
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  // Decodes the body and everything it calls, once; later calls return the first result. Errors
+  // read "ptx:LINE:COLUMN: what, near 'text'".
+  Status Prepare() const;
+  // Name, parameters and limits. Returns the exact figures once Prepare() succeeded. The reference
+  // stays valid, but its contents are those of the moment the call was made.
+  const KernelInfo& info() const;
+
+  // Engine internals: the decoded form, nullptr until Prepare() succeeded.
+  const DecodedKernel* decoded() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class Module {
+ public:
+  // On failure the Status holds the first error, and log->error (log may be null) the same text.
+  static Result<std::unique_ptr<Module>> Load(std::string_view ptx, GlobalPlacer& placer,
+                                              JitLog* log);
+  ~Module();
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  std::span<const Kernel* const> kernels() const;
+  const Kernel* FindKernel(std::string_view name) const;
+  std::span<const Global> globals() const;
+  const Global* FindGlobal(std::string_view name) const;
+
+ private:
+  explicit Module(std::unique_ptr<ModuleImpl> impl);
+  std::unique_ptr<ModuleImpl> impl_;
+};
+
+}  // namespace farwarp::softgpu
