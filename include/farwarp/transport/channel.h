@@ -1,0 +1,54 @@
+// Channel: an ordered, reliable connection that carries frames. The narrow waist between sessions
+// and what moves the bytes.
+//
+// Implementations: SocketChannel (TCP, and Unix sockets for tests in one process), FaultyChannel
+// (delays and faults around another channel). Each call takes a deadline; a call that fails leaves
+// the channel unusable except for Shutdown.
+//
+// Thread-safety: at any time one thread may send and another may receive; Shutdown may be called
+// from any thread and makes both return kClosed. No lock is held over a system call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "farwarp/base/deadline.h"
+#include "farwarp/base/status.h"
+#include "farwarp/wire/frame.h"
+
+namespace farwarp::transport {
+
+// What a channel counted since it was made. Read from any thread; exact when the channel is quiet.
+struct ChannelCounts {
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
+  std::uint64_t send_calls = 0;     // System calls.
+  std::uint64_t receive_calls = 0;  // System calls.
+};
+
+class Channel {
+ public:
+  virtual ~Channel() = default;
+
+  // Sends one frame whose payload is `first` followed by `second`, from where they are.
+  // header.bytes must be their sum.
+  virtual Status Send(const wire::FrameHeader& header, std::span<const std::byte> first,
+                      std::span<const std::byte> second, Deadline deadline) = 0;
+
+  // Receives the next header. A header that breaks a rule (unknown kind, over a limit) is kInvalid.
+  // kTimeout is the one error after which receiving may go on, provided no part of a header had
+  // arrived.
+  virtual Result<wire::FrameHeader> ReceiveHeader(Deadline deadline) = 0;
+  // Receives the next bytes of the payload into `to`. The caller must take exactly header.bytes in
+  // as many steps as it likes.
+  virtual Status ReceivePayload(std::span<std::byte> to, Deadline deadline) = 0;
+
+  virtual void Shutdown() noexcept = 0;
+  virtual ChannelCounts counts() const noexcept = 0;
+};
+
+// Checks what any receiver must check of a header before it believes `bytes`.
+Status CheckHeader(const wire::FrameHeader& header);
+
+}  // namespace farwarp::transport

@@ -1,0 +1,104 @@
+// The messages by which client and server agree on a session, before any command.
+//
+//   client                          server
+//   Hello      ──────────────────►           versions, lease, process, address windows on offer,
+//   nonce
+//              ◄──────────────────  Challenge   nonce
+//   Proof      ──────────────────►           HMAC-SHA-256(secret, "farwarp proof 1" + Hello payload
+//   + Challenge payload)
+//              ◄──────────────────  Welcome     or Refused, and the connection ends
+//
+// The secret never travels. The server's nonce is fresh for each connection, so a proof cannot be
+// replayed. The client waits twice. Both sides give up after a deadline. Value types; Encode writes
+// a frame's payload, Decode reads one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "farwarp/base/hmac.h"
+#include "farwarp/base/status.h"
+#include "farwarp/wire/decoder.h"
+#include "farwarp/wire/encoder.h"
+#include "farwarp/wire/grant.h"
+#include "farwarp/wire/snapshot.h"
+
+namespace farwarp::wire {
+
+using Nonce = std::array<std::uint8_t, 32>;
+
+// A range of addresses that a process keeps free: where device memory will lie on both sides.
+struct AddressWindow {
+  std::uint64_t base = 0;
+  std::uint64_t bytes = 0;
+};
+inline constexpr std::size_t kMaxWindows = 8;
+
+struct Hello {
+  std::uint32_t oldest_protocol = kProtocolVersion;  // The client speaks oldest..newest.
+  std::uint32_t newest_protocol = kProtocolVersion;
+  std::uint64_t table_hash = 0;  // Of the API table both sides were generated from.
+  LeaseId lease{};
+  Nonce nonce{};
+  std::uint32_t process_id = 0;
+  std::string process_name;
+  std::vector<AddressWindow> windows;  // In order of preference.
+
+  Buffer Encode() const;
+  static Result<Hello> Decode(std::span<const std::byte> payload);
+};
+
+struct Challenge {
+  Nonce nonce{};
+
+  Buffer Encode() const;
+  static Result<Challenge> Decode(std::span<const std::byte> payload);
+};
+
+struct Proof {
+  Digest digest{};
+
+  Buffer Encode() const;
+  static Result<Proof> Decode(std::span<const std::byte> payload);
+};
+
+Digest ComputeProof(const LeaseSecret& secret, std::span<const std::byte> hello,
+                    std::span<const std::byte> challenge);
+
+struct Welcome {
+  std::uint32_t protocol = kProtocolVersion;
+  std::uint64_t table_hash = 0;
+  std::int32_t driver_version = 0;  // cuDriverGetVersion of the server's driver.
+  std::int32_t loading_mode = 0;    // CUmoduleLoadingMode
+  std::uint32_t window = 0;         // Index into Hello::windows.
+  std::uint32_t heartbeat_ms = 1000;
+  std::vector<DeviceSnapshot> devices;  // One per vGPU, in the program's order.
+
+  Buffer Encode() const;
+  static Result<Welcome> Decode(std::span<const std::byte> payload);
+};
+
+// Why a server ends a connection, for people and for the client's error code.
+enum class RefusalCode : std::uint32_t {
+  kMalformed = 1,        // The client broke a rule of the protocol.
+  kVersion = 2,          // No common protocol version or API table.
+  kUnauthenticated = 3,  // Unknown lease or wrong proof; deliberately not told apart.
+  kBusy = 4,             // Too many connections.
+  kDriver = 5,           // The driver or the device failed.
+  kRevoked = 6,          // The lease was taken back.
+  kWorkerDied = 7,       // The worker process of this client ended unexpectedly.
+  kFinished = 8,         // Nothing is wrong.
+};
+
+// Payload of kRefused and kGoodbye.
+struct Farewell {
+  RefusalCode code = RefusalCode::kFinished;
+  std::string reason;
+
+  Buffer Encode() const;
+  static Result<Farewell> Decode(std::span<const std::byte> payload);
+};
+
+}  // namespace farwarp::wire

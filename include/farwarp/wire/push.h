@@ -1,0 +1,17 @@
+// Push: what the server says without being asked, in order with replies and copies.
+//
+//   push payload := type:u64 body
+//     kError        context:handle result:i32 command:u32    an asynchronous command failed
+//     kOutput       blob                                     bytes that kernels printed
+//     kHostCallback callback:u64                             a stream reached a host function
+//
+// Value type.
+#pragma once
+
+#include <cstdint>
+
+namespace farwarp::wire {
+
+enum class PushType : std::uint64_t { kError = 1, kOutput = 2, kHostCallback = 3 };
+
+}  // namespace farwarp::wire
