@@ -13,7 +13,7 @@ struct Callback {
   void* user_data;
 };
 
-void CUDART_CB CallBack(CUstream stream, CUresult status, void* data) {
+void CallBack(CUstream stream, CUresult status, void* data) {
   const std::unique_ptr<Callback> callback(static_cast<Callback*>(data));
   callback->function(stream, ToRuntimeError(status), callback->user_data);
 }
@@ -48,10 +48,11 @@ RT_API_PTSZ(cudaStreamGetDevice, (cudaStream_t hStream, int* device), {
 RT_API_PTSZ(cudaStreamCopyAttributes, (cudaStream_t dst, cudaStream_t src),
             { return d.StreamCopyAttributes(dst, src); })
 RT_API_PTSZ(cudaStreamGetAttribute,
-            (cudaStream_t hStream, cudaStreamAttrID attr, cudaStreamAttrValue* value_out),
+            (cudaStream_t hStream, cudaLaunchAttributeID attr, cudaLaunchAttributeValue* value_out),
             { return Pass(d.StreamGetAttribute, hStream, attr, value_out); })
 RT_API_PTSZ(cudaStreamSetAttribute,
-            (cudaStream_t hStream, cudaStreamAttrID attr, const cudaStreamAttrValue* value),
+            (cudaStream_t hStream, cudaLaunchAttributeID attr,
+             const cudaLaunchAttributeValue* value),
             { return Pass(d.StreamSetAttribute, hStream, attr, value); })
 RT_API_PTSZ(cudaStreamWaitEvent, (cudaStream_t stream, cudaEvent_t event, unsigned int flags),
             { return d.StreamWaitEvent(stream, event, flags); })
