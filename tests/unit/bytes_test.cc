@@ -1,9 +1,11 @@
-// Sizes as people write them, and hexadecimal digits.
+// Sizes and durations as people write them, and hexadecimal digits.
 #include "farwarp/base/bytes.h"
 
 #include <gtest/gtest.h>
 
 #include <array>
+
+#include "farwarp/base/duration.h"
 
 namespace farwarp {
 namespace {
@@ -29,6 +31,22 @@ TEST(FormatBytes, IsShort) {
   EXPECT_EQ(FormatBytes(512 * kMiB), "512 MiB");
   EXPECT_EQ(FormatBytes(3 * kGiB / 2), "1.5 GiB");
   EXPECT_EQ(FormatBytes(80 * kGiB), "80 GiB");
+}
+
+TEST(Duration, KnowsTheUsualSpellings) {
+  EXPECT_EQ(ParseDuration("500ms")->count(), 500);
+  EXPECT_EQ(ParseDuration("30")->count(), 30'000);
+  EXPECT_EQ(ParseDuration("1.5s")->count(), 1500);
+  EXPECT_EQ(ParseDuration("10m")->count(), 600'000);
+  EXPECT_EQ(ParseDuration("0")->count(), 0);
+  EXPECT_EQ(FormatDuration(std::chrono::seconds(12)), "12 s");
+  EXPECT_EQ(FormatDuration(std::chrono::minutes(3)), "3 min");
+}
+
+TEST(Duration, RefusesEverythingElse) {
+  for (const char* text : {"", "s", "-1s", "1w", "1..5s", "400d", "1 0s", "99999999999999999s"}) {
+    EXPECT_FALSE(ParseDuration(text).ok()) << text;
+  }
 }
 
 TEST(Hex, RoundTripsAndRefuses) {
