@@ -2,7 +2,9 @@
 """Generates everything that is derived from the API table. Python's standard library only.
 
     generate.py abi OUT            cuda/driver_api.h, cuda/runtime_api.h, their static assertions, cuda/proc_address.{h,cc},
-                                   the version script of libcuda.so.1
+                                   cuda/driver_table.{h,cc}, the version script of libcuda.so.1
+    generate.py client OUT IMPLEMENTED
+                                   client/custom.h and client/exports.cc in OUT, for the listed hand-written functions
     generate.py stubs OUT IMPLEMENTED SAY
                                    stubs for the entry points that the text file IMPLEMENTED (one name a line, # comments) does
                                    not list; SAY is the C++ function that logs one
@@ -15,6 +17,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import abi  # noqa: E402
+import client  # noqa: E402
+import driver_table  # noqa: E402
 import exports  # noqa: E402
 import model as models  # noqa: E402
 import proc_address  # noqa: E402
@@ -38,6 +42,8 @@ def generate_abi(out):
         write(out / f"cuda/{model.api}_toolkit_test.cc", abi.abi_test(model.raw, *toolkit))
     write(out / "cuda/proc_address.h", proc_address.HEADER)
     write(out / "cuda/proc_address.cc", proc_address.source(driver))
+    write(out / "cuda/driver_table.h", driver_table.header(driver))
+    write(out / "cuda/driver_table.cc", driver_table.source(driver))
     write(out / "cuda/libcuda.map", exports.version_script(driver))
 
 
@@ -61,9 +67,17 @@ def generate_stubs(out, implemented, say):
     write(out, exports.stubs(models.load(DRIVER_MODEL), names_in(implemented), {}, say))
 
 
+def generate_client(out, implemented):
+    driver, names = models.load(DRIVER_MODEL), names_in(implemented)
+    write(out / "client/custom.h", client.custom_header(driver, names))
+    write(out / "client/exports.cc", client.exports(driver, names))
+
+
 def main(arguments):
     if len(arguments) == 2 and arguments[0] == "abi":
         generate_abi(pathlib.Path(arguments[1]))
+    elif len(arguments) == 3 and arguments[0] == "client":
+        generate_client(pathlib.Path(arguments[1]), pathlib.Path(arguments[2]))
     elif len(arguments) == 4 and arguments[0] == "stubs":
         generate_stubs(pathlib.Path(arguments[1]), pathlib.Path(arguments[2]), arguments[3])
     else:
