@@ -25,12 +25,10 @@ enum class InternalCommand : std::uint32_t {
   kSetPrimaryContextFlags = 0x10012,  // vgpu:u32 flags:u32
   kCreateContext = 0x10013,           // context:handle vgpu:u32 flags:u32
   kDestroyContext = 0x10014,          // context:handle
-  kSynchronizeContext = 0x10015,      // (current context) — waits
+  kSynchronizeContext = 0x10015,      // context:handle — waits
   kGetLimit = 0x10016,                // limit:i32 → value:u64 — asks
   kSetLimit = 0x10017,                // limit:i32 value:u64 — asks
   kSetCacheConfig = 0x10018,          // config:i32
-  kEnablePeerAccess = 0x10019,        // peer:handle flags:u32 — asks
-  kDisablePeerAccess = 0x1001a,       // peer:handle — asks
   kResetPersistingL2Cache = 0x1001b,  // (current context)
 
   // Device memory: ranges of the address window, and the credit that pays for them.
@@ -72,7 +70,8 @@ enum class InternalCommand : std::uint32_t {
   // Launches: function:handle stream LaunchShape attribute_count:u64
   //           (id:i32 value[64])* parameter_bytes:u64 parameters
   kLaunch = 0x10050,
-  kHostFunction = 0x10051,  // stream callback:u64; the server pushes the number when it is reached
+  kHostFunction = 0x10051,      // stream callback:u64; pushed when reached, then the stream waits
+  kHostFunctionDone = 0x10052,  // callback:u64; the stream goes on
 
   // Streams and events.
   kCreateStream = 0x10060,       // stream:handle flags:u32 priority:i32

@@ -1,0 +1,53 @@
+// Callbacks: host functions in streams (cuLaunchHostFunc, cuStreamAddCallback). The stream waits on
+// the server for nothing; instead the client runs the function when the server says that the stream
+// has reached it, on one thread of its own, and what follows in that stream waits for the answer.
+//
+// Thread-safe. The thread starts with the first callback and lives as long as the process.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+
+#include "client/driver/stream.h"
+#include "cuda/driver_api.h"
+#include "farwarp/base/thread_annotations.h"
+
+namespace farwarp::client {
+
+class Process;
+
+class Callbacks {
+ public:
+  struct Entry {
+    CUhostFn function = nullptr;  // One of the two.
+    CUstreamCallback callback = nullptr;
+    CUstream stream = nullptr;
+    void* data = nullptr;
+  };
+
+  explicit Callbacks(Process& process) : process_(process) {}
+
+  // Puts `entry` into the stream.
+  CUresult Enqueue(const StreamUse& use, const Entry& entry) EXCLUDES(mutex_);
+  // The stream has reached callback `number`. Never waits.
+  void Reached(std::uint64_t number) noexcept EXCLUDES(mutex_);
+  // True if one has been enqueued and has not returned.
+  bool pending() const noexcept { return pending_.load(std::memory_order_acquire) != 0; }
+
+ private:
+  void Run() noexcept;
+  static void* RunThread(void* self);
+
+  Process& process_;
+  Mutex mutex_;
+  CondVar reached_cv_;
+  std::map<std::uint64_t, Entry> waiting_ GUARDED_BY(mutex_);
+  std::deque<std::uint64_t> reached_ GUARDED_BY(mutex_);
+  std::uint64_t next_ GUARDED_BY(mutex_) = 1;
+  bool started_ GUARDED_BY(mutex_) = false;
+  std::atomic<std::size_t> pending_{0};
+};
+
+}  // namespace farwarp::client

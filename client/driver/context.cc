@@ -1,0 +1,77 @@
+#include "client/driver/context.h"
+
+#include <vector>
+
+#include "client/driver/process.h"
+#include "client/session/command.h"
+#include "farwarp/wire/internal_command.h"
+
+namespace farwarp::client {
+
+using wire::IdOf;
+using wire::InternalCommand;
+
+namespace {
+
+template <typename Table>
+std::vector<wire::Handle> OwnedHandles(Table& table, wire::Handle context) {
+  std::vector<wire::Handle> owned;
+  table.ForEach([&](wire::Handle handle, const auto& record) {
+    if (record.context_handle.bits() == context.bits()) owned.push_back(handle);
+  });
+  return owned;
+}
+
+}  // namespace
+
+CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
+  context.alive.store(false, std::memory_order_release);
+  for (const auto stream : OwnedHandles(process.streams, handle)) process.streams.Remove(stream);
+  for (const auto event : OwnedHandles(process.events, handle)) process.events.Remove(event);
+  for (const auto module : OwnedHandles(process.modules, handle)) DropModule(process, module);
+  for (const auto function : OwnedHandles(process.functions, handle)) {
+    process.functions.Remove(function);
+  }
+  process.kernels.ForEach([&](wire::Handle, Kernel& kernel) {
+    const MutexLock lock(kernel.mutex);
+    kernel.functions.erase(handle.bits());
+  });
+  process.libraries.ForEach([&](wire::Handle, Library& library) {
+    const MutexLock lock(library.mutex);
+    library.modules.erase(handle.bits());
+    std::erase_if(library.globals,
+                  [&](const auto& entry) { return entry.first.first == handle.bits(); });
+  });
+  process.globals.DropContext(handle.bits());
+  {
+    const MutexLock lock(context.copy_mutex);
+    context.copy_event = {};
+    context.copies.store(0, std::memory_order_relaxed);
+    context.beside_streams.store(0, std::memory_order_relaxed);
+  }
+
+  CUresult result;
+  {
+    Command command(process.session(), IdOf(reset_primary ? InternalCommand::kReleasePrimaryContext
+                                                          : InternalCommand::kDestroyContext));
+    command.body().Put(handle.bits());
+    if (reset_primary) command.body().Put(context.device->vgpu);
+    result = command.Post();
+    context.work.Settle(context.work.Mark());
+  }
+  context.device->memory.FreeOwnedBy(handle.bits());
+  process.host.DropOwnedBy(handle.bits());
+  return result;
+}
+
+CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& context) {
+  Reply reply;
+  Command command(process.session(), IdOf(InternalCommand::kSynchronizeContext));
+  command.body().Put(handle.bits());
+  const std::uint64_t mark = context.work.Mark();
+  if (const CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;
+  context.work.Settle(mark);
+  return CUDA_SUCCESS;
+}
+
+}  // namespace farwarp::client

@@ -1,0 +1,134 @@
+// cuEvent*: created, recorded and destroyed without a reply; only asking and waiting cost a round
+// trip.
+#include <memory>
+
+#include "client/custom.h"
+#include "client/driver/process.h"
+#include "client/session/command.h"
+#include "farwarp/wire/internal_command.h"
+
+namespace farwarp::client::custom {
+namespace {
+
+using wire::Handle;
+using wire::IdOf;
+using wire::InternalCommand;
+
+constexpr unsigned kEventFlags =
+    CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+
+CUresult Record(CUevent event, CUstream stream, unsigned flags, NullStream null) {
+  FARWARP_ENTER_CONTEXT(caller);
+  Event* record = caller.process->events.Find(event);
+  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if ((flags & ~unsigned{CU_EVENT_RECORD_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
+  StreamUse use;
+  if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)
+    return result;
+  if (use.context_handle.bits() != record->context_handle.bits()) return CUDA_ERROR_INVALID_HANDLE;
+  record->recorded.store(true, std::memory_order_relaxed);
+  Command command(caller.session(), IdOf(InternalCommand::kRecordEvent));
+  command.body().PutPointer(event);
+  command.body().PutPointer(use.wire);
+  command.body().Put(static_cast<std::uint32_t>(flags));
+  return command.Post();
+}
+
+CUresult Destroy(CUevent event) {
+  FARWARP_ENTER(caller);
+  if (caller.process->events.Remove(wire::FromPointer(event)) == nullptr) {
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  Command command(caller.session(), IdOf(InternalCommand::kDestroyEvent));
+  command.body().PutPointer(event);
+  return command.Post();
+}
+
+// Asks about an event; one that was never recorded counts as complete.
+CUresult Ask(CUevent event, InternalCommand question) {
+  FARWARP_ENTER(caller);
+  const Event* record = caller.process->events.Find(event);
+  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (!record->recorded.load(std::memory_order_relaxed)) return CUDA_SUCCESS;
+  Command command(caller.session(), IdOf(question));
+  command.body().PutPointer(event);
+  Reply reply;
+  return command.Call(reply);
+}
+
+CUresult Elapsed(float* milliseconds, CUevent start, CUevent end) {
+  FARWARP_ENTER(caller);
+  if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  for (const CUevent event : {start, end}) {
+    const Event* record = caller.process->events.Find(event);
+    if (record == nullptr || (record->flags & CU_EVENT_DISABLE_TIMING) != 0 ||
+        !record->recorded.load(std::memory_order_relaxed)) {
+      return CUDA_ERROR_INVALID_HANDLE;
+    }
+  }
+  Command command(caller.session(), IdOf(InternalCommand::kElapsedTime));
+  command.body().PutPointer(start);
+  command.body().PutPointer(end);
+  Reply reply;
+  if (const CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;
+  const float value = reply.body().Get<float>();
+  if (const CUresult result = reply.Finish(); result != CUDA_SUCCESS) return result;
+  *milliseconds = value;
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult cuEventCreate(CUevent* phEvent, unsigned int Flags) {
+  FARWARP_ENTER_CONTEXT(caller);
+  if (phEvent == nullptr || (Flags & ~kEventFlags) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if ((Flags & CU_EVENT_INTERPROCESS) != 0) {
+    // Another process may hold another lease on another machine.
+    return (Flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED
+                                                  : CUDA_ERROR_INVALID_VALUE;
+  }
+  auto event = std::make_unique<Event>();
+  event->context_handle = caller.context_handle;
+  event->flags = Flags;
+  const Handle handle = caller.process->events.Mint(std::move(event));
+  if (handle.bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  Command command(caller.session(), IdOf(InternalCommand::kCreateEvent));
+  command.body().Put(handle.bits());
+  // How the host thread waits is the client's affair.
+  command.body().Put(static_cast<std::uint32_t>(Flags & CU_EVENT_DISABLE_TIMING));
+  const CUresult result = command.Post();
+  if (result == CUDA_SUCCESS) *phEvent = wire::ToPointer<CUevent>(handle);
+  return result;
+}
+CUresult cuEventDestroy(CUevent hEvent) {
+  return Destroy(hEvent);
+}
+CUresult cuEventDestroy_v2(CUevent hEvent) {
+  return Destroy(hEvent);
+}
+CUresult cuEventRecord(CUevent hEvent, CUstream hStream) {
+  return Record(hEvent, hStream, 0, NullStream::kLegacy);
+}
+CUresult cuEventRecord_ptsz(CUevent hEvent, CUstream hStream) {
+  return Record(hEvent, hStream, 0, NullStream::kPerThread);
+}
+CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
+  return Record(hEvent, hStream, flags, NullStream::kLegacy);
+}
+CUresult cuEventRecordWithFlags_ptsz(CUevent hEvent, CUstream hStream, unsigned int flags) {
+  return Record(hEvent, hStream, flags, NullStream::kPerThread);
+}
+CUresult cuEventQuery(CUevent hEvent) {
+  return Ask(hEvent, InternalCommand::kQueryEvent);
+}
+CUresult cuEventSynchronize(CUevent hEvent) {
+  return Ask(hEvent, InternalCommand::kSynchronizeEvent);
+}
+CUresult cuEventElapsedTime(float* pMilliseconds, CUevent hStart, CUevent hEnd) {
+  return Elapsed(pMilliseconds, hStart, hEnd);
+}
+CUresult cuEventElapsedTime_v2(float* pMilliseconds, CUevent hStart, CUevent hEnd) {
+  return Elapsed(pMilliseconds, hStart, hEnd);
+}
+
+}  // namespace farwarp::client::custom
