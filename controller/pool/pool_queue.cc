@@ -53,8 +53,8 @@ std::string Largest(const std::map<std::string, Node>& nodes, const Waiting& wai
     }
   }
   if (best_node == nullptr) return "no device at all";
-  return FormatBytes(best.free_bytes) + " and " + std::to_string(best.free_percent) +
-         " % compute on device " + std::to_string(best.device->ordinal) + " of node " +
+  return FormatBytes(best.free_bytes) + " of memory and " + std::to_string(best.free_percent) +
+         " % of compute on device " + std::to_string(best.device->ordinal) + " of node " +
          best_node->info.name;
 }
 

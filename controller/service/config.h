@@ -13,7 +13,7 @@
 namespace farwarp::controller {
 
 struct Config {
-  std::string listen = "127.0.0.1:7400";
+  std::string listen = "127.0.0.1:7460";
   std::string state;  // Empty: DefaultStatePath().
   std::string log_level = "info";
   pool::Time heartbeat_interval{1000};

@@ -84,7 +84,7 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("farwarp-controller ") + kVersion);
   Flags flags;
   app.add_option("--listen", flags.listen,
-                 "host:port to listen on, port 0 for any (default 127.0.0.1:7400)");
+                 "host:port to listen on, port 0 for any (default 127.0.0.1:7460)");
   app.add_option("--state", flags.state, "file that keeps leases over restarts");
   app.add_option("--config", flags.config, "settings file (TOML)");
   app.add_option("--log-level", flags.log_level, "off, error, warn, info, debug or trace");

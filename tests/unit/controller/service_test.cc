@@ -151,8 +151,8 @@ TEST_F(ServiceTest, AFullPoolQueuesWithAReasonAndServesInOrder) {
   const v1::Queued queued = second.WaitForQueued();
   EXPECT_EQ(queued.position(), 1u);
   EXPECT_EQ(queued.reason(),
-            "a vGPU of 8 GiB and 100 % compute does not fit now; the most free is 0 B and 0 % "
-            "compute on device 0 of node a");
+            "a vGPU of 8 GiB and 100 % compute does not fit now; the most free is 0 B of memory "
+            "and 0 % of compute on device 0 of node a");
   FakeLauncher impatient(address_, AskFor(kGiB, 10, milliseconds(100)));
   EXPECT_EQ(impatient.WaitForEnd().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   FakeLauncher hasty(address_, AskFor(kGiB, 10, kNow));

@@ -52,8 +52,8 @@ TEST_F(PoolTest, RefusesAtOnceWithoutWaiting) {
   const TellRefused full =
       Only<TellRefused>(pool_.Requested(now_, 3, Ask({{4 * kGiB, 0, 20}}, Time{0}), 0));
   EXPECT_EQ(full.reason,
-            "a vGPU of 4 GiB and 20 % compute does not fit now; the most free is 2 GiB and 25 % "
-            "compute on device 0 of node a");
+            "a vGPU of 4 GiB and 20 % compute does not fit now; the most free is 2 GiB of memory and "
+            "25 % of compute on device 0 of node a");
   const TellRefused large =
       Only<TellRefused>(pool_.Requested(now_, 4, Ask({{16 * kGiB, 0, 1}}, Time{0}), 0));
   EXPECT_NE(large.reason.find("a lease is placed on one node; the largest device is 8 GiB"),
