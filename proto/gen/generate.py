@@ -3,25 +3,33 @@
 
     generate.py abi OUT            cuda/driver_api.h, cuda/runtime_api.h, their static assertions, cuda/proc_address.{h,cc},
                                    cuda/driver_table.{h,cc}, the version script of libcuda.so.1
-    generate.py client OUT IMPLEMENTED
-                                   client/custom.h and client/exports.cc in OUT, for the listed hand-written functions
+    generate.py table OUT          cuda/wire_ids.h; the client's custom.h, plain.{h,cc}, exports.cc, unsupported.cc; the server's
+                                   cuda_dispatch.{h,cc}
     generate.py stubs OUT IMPLEMENTED SAY
                                    stubs for the entry points that the text file IMPLEMENTED (one name a line, # comments) does
                                    not list; SAY is the C++ function that logs one
+    generate.py coverage [--check] writes docs/cuda-coverage.md, or compares it
 
-A file is only rewritten when its content changes, so that a build after a touch rebuilds nothing.
+`table` and `coverage` take --folder FOLDER for a table elsewhere (driver.toml, types.toml, ids.lock, and its model if it has one).
+A file is only rewritten when its content changes, so that a build after a touch rebuilds nothing. A mistake in the table is one line,
+file:line: text.
 """
 
+import argparse
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import abi  # noqa: E402
 import client  # noqa: E402
+import coverage  # noqa: E402
+import dispatch  # noqa: E402
 import driver_table  # noqa: E402
+import encode  # noqa: E402
 import exports  # noqa: E402
 import model as models  # noqa: E402
 import proc_address  # noqa: E402
+import table as tables  # noqa: E402
 
 DRIVER_MODEL, RUNTIME_MODEL = "cuda-13.0.json", "cudart-13.0.json"
 
@@ -67,22 +75,56 @@ def generate_stubs(out, implemented, say):
     write(out, exports.stubs(models.load(DRIVER_MODEL), names_in(implemented), {}, say))
 
 
-def generate_client(out, implemented):
-    driver, names = models.load(DRIVER_MODEL), names_in(implemented)
-    write(out / "client/custom.h", client.custom_header(driver, names))
-    write(out / "client/exports.cc", client.exports(driver, names))
+def load_table(folder):
+    own = folder / "model.json"
+    return tables.Table(models.Model(own) if own.exists() else models.load(DRIVER_MODEL), folder)
 
 
-def main(arguments):
-    if len(arguments) == 2 and arguments[0] == "abi":
-        generate_abi(pathlib.Path(arguments[1]))
-    elif len(arguments) == 3 and arguments[0] == "client":
-        generate_client(pathlib.Path(arguments[1]), pathlib.Path(arguments[2]))
-    elif len(arguments) == 4 and arguments[0] == "stubs":
-        generate_stubs(pathlib.Path(arguments[1]), pathlib.Path(arguments[2]), arguments[3])
-    else:
-        sys.exit(__doc__)
+def generate_table(out, folder):
+    table = load_table(folder)
+    model = table.model
+    unsupported = {f.name: f.reason for f in table.functions if f.kind == "unsupported"}
+    unsupported |= {f.twin: f.reason for f in table.functions if f.kind == "unsupported" and f.twin}
+    write(out / "cuda/wire_ids.h", encode.wire_ids(table))
+    write(out / "client/custom.h", client.custom_header(table, model))
+    write(out / "client/plain.h", encode.header(table))
+    write(out / "client/plain.cc", encode.source(table))
+    write(out / "client/exports.cc", client.exports(table, model))
+    write(out / "client/unsupported.cc", exports.stubs(model, model.by_name.keys() - unsupported.keys(), unsupported, "FarwarpSayUnsupported"))
+    write(out / "server/cuda_dispatch.h", dispatch.header(table))
+    write(out / "server/cuda_dispatch.cc", dispatch.source(table))
+
+
+def coverage_page(folder, check):
+    path, text = models.ROOT / "docs/cuda-coverage.md", coverage.page(load_table(folder))
+    if not check:
+        write(path, text)
+    elif not path.exists() or path.read_text() != text:
+        sys.exit(f"{path}:1: not what the table says; run proto/gen/generate.py coverage")
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("product", choices=("abi", "table", "stubs", "coverage"))
+    parser.add_argument("arguments", nargs="*")
+    parser.add_argument("--folder", type=pathlib.Path, default=models.ROOT / "proto/cuda")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    paths = [pathlib.Path(a) for a in options.arguments]
+    if len(paths) != {"abi": 1, "table": 1, "stubs": 3, "coverage": 0}[options.product]:
+        parser.error("wrong number of arguments")
+    try:
+        if options.product == "abi":
+            generate_abi(paths[0])
+        elif options.product == "table":
+            generate_table(paths[0], options.folder)
+        elif options.product == "stubs":
+            generate_stubs(paths[0], paths[1], options.arguments[2])
+        else:
+            coverage_page(options.folder, options.check)
+    except tables.TableError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

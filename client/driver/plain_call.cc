@@ -1,0 +1,69 @@
+#include "client/driver/plain_call.h"
+
+#include <array>
+
+#include "client/driver/object_table.h"
+#include "client/driver/process.h"
+
+namespace farwarp::client {
+namespace {
+
+using wire::HandleKind;
+
+// Nothing is known of such an object but that it lives.
+struct PlainObject {};
+
+template <HandleKind kKind>
+ObjectTable<PlainObject, kKind>& Objects() {
+  // Never destroyed: exit handlers of the application may still call CUDA.
+  static auto& objects = *new ObjectTable<PlainObject, kKind>;
+  return objects;
+}
+
+template <HandleKind kKind>
+bool Retire(wire::Handle handle) {
+  if (!handle.Is(kKind)) return false;
+  Objects<kKind>().Remove(handle);
+  return true;
+}
+
+template <HandleKind... kKinds>
+wire::Handle MintOneOf(HandleKind kind) {
+  wire::Handle handle;
+  static_cast<void>(((kind == kKinds &&
+                      (handle = Objects<kKinds>().Mint(std::make_unique<PlainObject>()), true)) ||
+                     ...));
+  return handle;
+}
+
+template <HandleKind... kKinds>
+void RetireOneOf(wire::Handle handle) {
+  static_cast<void>((Retire<kKinds>(handle) || ...));
+}
+
+#define FARWARP_PLAIN_KINDS                                                                    \
+  HandleKind::kArray, HandleKind::kMipmappedArray, HandleKind::kGraph, HandleKind::kGraphNode, \
+      HandleKind::kGraphExec, HandleKind::kMemPool, HandleKind::kLinkState,                    \
+      HandleKind::kUserObject, HandleKind::kTexRef, HandleKind::kSurfRef
+
+}  // namespace
+
+CUresult EnterCall(Session** session) noexcept {
+  FARWARP_ENTER_CONTEXT(caller);
+  *session = &caller.session();
+  return CUDA_SUCCESS;
+}
+
+wire::Handle MintPlainHandle(HandleKind kind) noexcept {
+  try {
+    return MintOneOf<FARWARP_PLAIN_KINDS>(kind);
+  } catch (...) {  // Out of memory.
+    return {};
+  }
+}
+
+void RetireHandle(wire::Handle handle) noexcept {
+  RetireOneOf<FARWARP_PLAIN_KINDS>(handle);
+}
+
+}  // namespace farwarp::client
