@@ -205,6 +205,35 @@ TEST_F(ProgramTest, ALeaseSurvivesARestartOfTheController) {
   EXPECT_TRUE(Eventually([&] { return node.leases().empty(); }));
 }
 
+TEST_F(ProgramTest, AWaitingRequestSurvivesARestartOfTheController) {
+  StartController();
+  Program waiting(Command({"run", "-m", "1Gi", "--wait", "1m", "--", "/bin/sh", "-c", "exit 6"}),
+                  Environment());
+  ASSERT_TRUE(waiting.WaitForError("waiting (place 1 of 1)"));
+  controller_.reset();
+  ASSERT_TRUE(waiting.WaitForError("Trying again"));
+  StartController();
+  FakeNode node(address_, MakeHello("a", {4 * kGiB}));
+  EXPECT_EQ(waiting.Wait().code, 6);
+}
+
+TEST_F(ProgramTest, ALostNodeIsReportedWhileTheProgramGoesOn) {
+  StartController();
+  auto node = std::make_unique<FakeNode>(address_, MakeHello("a", {4 * kGiB}));
+  ASSERT_TRUE(Eventually([&] { return node->attached(); }));
+  Program holder(
+      Command({"run", "-m", "4Gi", "--", "/bin/sh", "-c", "echo holding; read x; exit 5"}),
+      Environment());
+  ASSERT_TRUE(holder.WaitForOutput("holding"));
+  node->RefuseWith("no such driver any more");
+  node->Restart();
+  ASSERT_TRUE(
+      holder.WaitForError("the vGPUs are gone: node a restarted and could not take the "
+                          "lease again: no such driver any more"));
+  holder.CloseInput();
+  EXPECT_EQ(holder.Wait().code, 5);
+}
+
 TEST_F(ProgramTest, GrantHoldsTheLeaseUntilItsInputEnds) {
   StartController();
   FakeNode node(address_, MakeHello("a", {4 * kGiB}));
