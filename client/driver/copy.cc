@@ -1,7 +1,9 @@
 #include "client/driver/copy.h"
 
+#include <algorithm>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "client/driver/process.h"
 #include "client/session/command.h"
@@ -23,77 +25,136 @@ Scratch NewScratch(std::uint64_t bytes) {
   return Scratch(new (std::nothrow) std::byte[static_cast<std::size_t>(bytes)]);
 }
 
-CUresult CopyToDevice(const Caller& caller, const StreamUse& use, const CopyRequest& request,
-                      std::uint64_t bytes) {
-  const void* data = At(request.from.address);
+// Calls `visit(to, from, extent, last)` for pieces of at most wire::kMaxCopyBytes, in order, until
+// one fails.
+template <typename Visit>
+CUresult ForEachPiece(const CopyRequest& request, Visit visit) {
+  wire::CopyExtent piece = request.extent;
+  if (request.extent.row_bytes > wire::kMaxCopyBytes) {
+    piece = {wire::kMaxCopyBytes, 1, 1};
+  } else {
+    piece.rows = std::min(request.extent.rows, wire::kMaxCopyBytes / request.extent.row_bytes);
+    // Whole boxes only if all of it fits: a piece of several slices must have all their rows.
+    const bool whole =
+        piece.rows == request.extent.rows &&
+        request.extent.slices <= wire::kMaxCopyBytes / (piece.row_bytes * piece.rows);
+    if (!whole) piece.slices = 1;
+  }
+  const auto& all = request.extent;
+  for (std::uint64_t z = 0; z < all.slices; z += piece.slices) {
+    for (std::uint64_t y = 0; y < all.rows; y += piece.rows) {
+      for (std::uint64_t x = 0; x < all.row_bytes; x += piece.row_bytes) {
+        const wire::CopyExtent extent{std::min(piece.row_bytes, all.row_bytes - x),
+                                      std::min(piece.rows, all.rows - y), piece.slices};
+        const auto at = [&](wire::CopyPlane plane) {
+          plane.address += z * plane.slice_pitch + y * plane.pitch + x;
+          return plane;
+        };
+        const bool last = z + piece.slices >= all.slices && y + piece.rows >= all.rows &&
+                          x + piece.row_bytes >= all.row_bytes;
+        const CUresult result = visit(at(request.to), at(request.from), extent, last);
+        if (result != CUDA_SUCCESS) return result;
+      }
+    }
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult SendPiece(const Caller& caller, const StreamUse& use, const wire::CopyPlane& to,
+                   const wire::CopyPlane& from, const wire::CopyExtent& extent) {
+  const std::uint64_t bytes = *CopyBytes(extent);
+  const void* data = At(from.address);
   Scratch packed;
-  if (!IsDense(request.from, request.extent)) {
+  if (!IsDense(from, extent)) {
     packed = NewScratch(bytes);
     if (packed == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
-    PackRows(request.from, request.extent, packed.get());
+    PackRows(from, extent, packed.get());
     data = packed.get();
   }
-  {
-    Command command(caller.session(), IdOf(InternalCommand::kCopyToDevice));
-    command.body().PutPointer(use.wire);
-    command.body().PutStruct(request.extent);
-    command.body().PutStruct(request.to);
-    if (bytes <= wire::kInlineDataBytes) {
-      command.body().Put(std::uint64_t{0});
-      command.body().PutRaw(data, static_cast<std::size_t>(bytes));
-    } else {
-      const std::uint64_t transfer = caller.session().NewTransfer();
-      command.body().Put(transfer);
-      command.AttachBulk(transfer, data, static_cast<std::size_t>(bytes));
-    }
-    use.context->work.Begin(use.beside_legacy());
-    if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
+  Command command(caller.session(), IdOf(InternalCommand::kCopyToDevice));
+  command.body().PutPointer(use.wire);
+  command.body().PutStruct(extent);
+  command.body().PutStruct(to);
+  command.body().Put(bytes);
+  if (bytes <= wire::kInlineDataBytes) {
+    command.body().Put(std::uint64_t{0});
+    command.body().PutRaw(data, static_cast<std::size_t>(bytes));
+  } else {
+    const std::uint64_t transfer = caller.session().NewTransfer();
+    command.body().Put(transfer);
+    command.AttachBulk(transfer, data, static_cast<std::size_t>(bytes));
   }
-  if (request.timing == Timing::kAsynchronous || !use.legacy()) return CUDA_SUCCESS;
+  use.context->work.Begin(use.beside_legacy());
+  return command.Post();
+}
+
+CUresult CopyToDevice(const Caller& caller, const StreamUse& use, const CopyRequest& request) {
+  const CUresult result =
+      ForEachPiece(request, [&](const auto& to, const auto& from, const auto& extent, bool) {
+        return SendPiece(caller, use, to, from, extent);
+      });
+  if (result != CUDA_SUCCESS || request.timing == Timing::kAsynchronous || !use.legacy()) {
+    return result;
+  }
   return NoteSynchronousCopy(*caller.process, use.context_handle, *use.context);
 }
 
-CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRequest& request,
-                        std::uint64_t bytes) {
-  void* data = At(request.to.address);
-  Scratch dense;
-  if (!IsDense(request.to, request.extent)) {
-    dense = NewScratch(bytes);
-    if (dense == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
-    data = dense.get();
-  }
+// Posts the copy of one piece; with `wait`, waits until its bytes and those of all pieces before it
+// have arrived.
+CUresult FetchPiece(const Caller& caller, const StreamUse& use, const wire::CopyPlane& from,
+                    const wire::CopyExtent& extent, std::uint64_t transfer, bool wait) {
+  Command command(caller.session(), IdOf(InternalCommand::kCopyFromDevice));
+  command.body().PutPointer(use.wire);
+  command.body().PutStruct(extent);
+  command.body().PutStruct(from);
+  command.body().Put(transfer);
+  use.context->work.Begin(use.beside_legacy());
+  const std::uint64_t mark = use.context->work.Mark();
+  if (!wait) return command.Post();
+  Reply reply;
+  const CUresult result = command.Call(reply);
+  if (result == CUDA_SUCCESS && use.legacy()) use.context->work.SettleLegacy(mark);
+  return result;
+}
+
+CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRequest& request) {
   // Asynchronous only if the bytes may arrive any time later and land where they belong.
-  const bool wait =
-      request.timing == Timing::kSynchronous || dense != nullptr ||
-      !caller.process->host.Contains(request.to.address, SpanBytes(request.to, request.extent));
-  const std::uint64_t transfer =
-      caller.session().ExpectTransfer(data, static_cast<std::size_t>(bytes));
-  if (!wait) caller.process->NoteArrival(request.to.address, bytes, transfer);
-  CUresult result;
-  std::uint64_t mark;
-  {
-    Command command(caller.session(), IdOf(InternalCommand::kCopyFromDevice));
-    command.body().PutPointer(use.wire);
-    command.body().PutStruct(request.extent);
-    command.body().PutStruct(request.from);
-    command.body().Put(transfer);
-    use.context->work.Begin(use.beside_legacy());
-    mark = use.context->work.Mark();
-    if (wait) {
-      Reply reply;
-      result = command.Call(reply);
-    } else {
-      result = command.Post();
-    }
-  }
+  const bool asynchronous =
+      request.timing == Timing::kAsynchronous && IsDense(request.to, request.extent) &&
+      caller.process->host.Contains(request.to.address, SpanBytes(request.to, request.extent));
+  std::vector<std::uint64_t> transfers;
+  const CUresult result = ForEachPiece(
+      request, [&](const auto& to, const auto& from, const auto& extent, bool last) -> CUresult {
+        const std::uint64_t bytes = *CopyBytes(extent);
+        void* data = At(to.address);
+        Scratch dense;
+        if (!IsDense(to, extent)) {
+          dense = NewScratch(bytes);
+          if (dense == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+          data = dense.get();
+        }
+        const std::uint64_t transfer =
+            caller.session().ExpectTransfer(data, static_cast<std::size_t>(bytes));
+        if (asynchronous) {
+          caller.process->NoteArrival(to.address, bytes, transfer);
+        } else {
+          transfers.push_back(transfer);
+        }
+        // A scratch lives no longer than its piece.
+        const bool wait = !asynchronous && (last || dense != nullptr);
+        const CUresult fetched = FetchPiece(caller, use, from, extent, transfer, wait);
+        if (fetched != CUDA_SUCCESS) {
+          caller.session().CancelTransfer(transfer);
+          return fetched;
+        }
+        if (dense != nullptr) UnpackRows(dense.get(), to, extent);
+        return CUDA_SUCCESS;
+      });
   if (result != CUDA_SUCCESS) {
     // Nothing may be written to the buffer once the application has seen the error.
-    caller.session().CancelTransfer(transfer);
-    return result;
+    for (const std::uint64_t transfer : transfers) caller.session().CancelTransfer(transfer);
   }
-  if (wait && use.legacy()) use.context->work.SettleLegacy(mark);
-  if (dense != nullptr) UnpackRows(dense.get(), request.to, request.extent);
-  return CUDA_SUCCESS;
+  return result;
 }
 
 // The context that the memory at `address` belongs to.
@@ -188,9 +249,9 @@ CUresult Copy(const Caller& caller, CopyRequest request) {
       const CUresult result = SynchronizeStream(*caller.process, use);
       if (result != CUDA_SUCCESS) return result;
     }
-    return CopyToDevice(caller, use, request, *bytes);
+    return CopyToDevice(caller, use, request);
   }
-  if (from_device) return CopyFromDevice(caller, use, request, *bytes);
+  if (from_device) return CopyFromDevice(caller, use, request);
   return CopyOnHost(caller, use, request);
 }
 

@@ -39,13 +39,13 @@ enum class InternalCommand : std::uint32_t {
   kMemoryInfo = 0x10024,     // vgpu:u32 → free:u64 total:u64 — asks
 
   // Copies and fills. Host data is dense: row after row without pitch.
-  kCopyToDevice = 0x10030,    // stream extent to:plane transfer:u64 [data if transfer is 0]
+  kCopyToDevice = 0x10030,  // stream extent to:plane bytes:u64 transfer:u64 [data if transfer is 0]
   kCopyFromDevice = 0x10031,  // stream extent from:plane transfer:u64 — waits if it has a ticket
   kCopyOnDevice = 0x10032,    // stream extent to:plane from:plane
   kCopyToPeer = 0x10033,  // stream to:u64 to_context:handle from:u64 from_context:handle bytes:u64
   kFill = 0x10034,  // stream address:u64 pitch:u64 element_bytes:u32 value:u32 width:u64 height:u64
 
-  // Modules, libraries, kernels. `image` := options image_bytes:u64 transfer:u64 [data if 0]
+  // Modules, libraries, kernels. `image` := options bytes:u64 transfer:u64 [data if transfer is 0]
   //   options := count:u64 (option:i32 value:u64)* info_log_bytes:u64 error_log_bytes:u64
   //   table   := count:u64 kernel*
   //   kernel  := name:string attribute_count:u64 attribute:i32* param_count:u64 (offset:u32
@@ -114,6 +114,8 @@ struct CopyPlane {
   std::uint64_t pitch;
   std::uint64_t slice_pitch;
 };
+// Bytes of host memory that one copy command moves; larger copies travel as several.
+inline constexpr std::uint64_t kMaxCopyBytes = std::uint64_t{32} << 20;
 static_assert(sizeof(CopyExtent) == 24 && sizeof(CopyPlane) == 24);
 
 }  // namespace farwarp::wire

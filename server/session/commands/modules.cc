@@ -1,0 +1,360 @@
+// Modules and libraries: loaded as sent, described once.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "farwarp/wire/limits.h"
+#include "server/session/call.h"
+#include "server/session/commands/commands.h"
+#include "server/session/commands/resolve.h"
+#include "server/session/commands/state.h"
+
+namespace farwarp::server {
+
+using wire::Handle;
+using wire::HandleKind;
+
+namespace {
+
+constexpr std::size_t kMaxOptions = 64;
+constexpr std::int32_t kFunctionAttributes = 16;
+
+// What a load command says, and what the driver says to it.
+struct Load {
+  std::vector<CUjit_option> options;
+  std::vector<void*> values;
+  std::string info_log, error_log;
+  std::string image;  // Terminated: PTX is text.
+};
+
+void* Value(std::uint64_t number) {
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
+}
+
+void AddLog(Load& load, CUjit_option buffer, CUjit_option size, std::string& log) {
+  if (log.empty()) return;
+  load.options.push_back(buffer);
+  load.values.push_back(log.data());
+  load.options.push_back(size);
+  load.values.push_back(Value(log.size()));
+}
+
+bool ReadLoad(Call& call, Load* load) {
+  const std::size_t count = call.args().GetCount(kMaxOptions, 16);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto option = static_cast<CUjit_option>(call.args().Get<std::int32_t>());
+    const auto value = call.args().Get<std::uint64_t>();
+    switch (option) {
+      case CU_JIT_MAX_REGISTERS:
+      case CU_JIT_THREADS_PER_BLOCK:
+      case CU_JIT_OPTIMIZATION_LEVEL:
+      case CU_JIT_TARGET_FROM_CUCONTEXT:
+      case CU_JIT_TARGET:
+      case CU_JIT_FALLBACK_STRATEGY:
+      case CU_JIT_GENERATE_DEBUG_INFO:
+      case CU_JIT_LOG_VERBOSE:
+      case CU_JIT_GENERATE_LINE_INFO:
+      case CU_JIT_CACHE_MODE:
+        load->options.push_back(option);
+        load->values.push_back(Value(value));
+        break;
+      default:
+        // Others would be addresses in this process.
+        call.MarkBad();
+    }
+  }
+  const auto info_bytes = call.args().Get<std::uint64_t>();
+  const auto error_bytes = call.args().Get<std::uint64_t>();
+  if (info_bytes > wire::kMaxLogBytes || error_bytes > wire::kMaxLogBytes) call.MarkBad();
+  const auto image = ReadBulk(call, wire::kMaxImageBytes);
+  if (!Readable(call)) return false;
+  load->info_log.assign(static_cast<std::size_t>(info_bytes), '\0');
+  load->error_log.assign(static_cast<std::size_t>(error_bytes), '\0');
+  load->image.assign(reinterpret_cast<const char*>(image.data()), image.size());
+  AddLog(*load, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, load->info_log);
+  AddLog(*load, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, load->error_log);
+  return true;
+}
+
+std::string_view LogText(const std::string& log) {
+  return {log.data(), ::strnlen(log.data(), log.size())};
+}
+
+void PutLogs(Call& call, const Load& load) {
+  call.results().PutString(LogText(load.info_log));
+  call.results().PutString(LogText(load.error_log));
+  call.results().Put(std::uint64_t{0});  // Wall time: of no use across a network.
+}
+
+// Name, attributes and parameters of one kernel. The two kinds of object have the same questions
+// under different names.
+template <typename GetName, typename GetAttribute, typename GetParameter>
+CUresult PutKernel(Call& call, GetName get_name, GetAttribute get_attribute,
+                   GetParameter get_parameter) {
+  const char* name = nullptr;
+  if (const CUresult result = get_name(&name); result != CUDA_SUCCESS) return result;
+  call.results().PutString(name);
+  call.results().Put(static_cast<std::uint64_t>(kFunctionAttributes));
+  for (std::int32_t i = 0; i < kFunctionAttributes; ++i) {
+    int value = 0;
+    // A driver that is older than an attribute refuses it.
+    if (get_attribute(&value, static_cast<CUfunction_attribute>(i)) != CUDA_SUCCESS) value = 0;
+    call.results().Put(static_cast<std::int32_t>(value));
+  }
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> parameters;
+  std::size_t offset = 0, bytes = 0;
+  while (parameters.size() < wire::kMaxKernelParameterBytes &&
+         get_parameter(parameters.size(), &offset, &bytes) == CUDA_SUCCESS) {
+    parameters.emplace_back(static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(bytes));
+  }
+  call.results().Put(static_cast<std::uint64_t>(parameters.size()));
+  for (const auto& [at, size] : parameters) {
+    call.results().Put(at);
+    call.results().Put(size);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult PutModuleTable(Call& call, CUmodule module, std::vector<CUfunction>* functions) {
+  const driver::Table& driver = call.driver();
+  unsigned count = 0;
+  CUresult result = driver.cuModuleGetFunctionCount(&count, module);
+  if (result != CUDA_SUCCESS) return result;
+  if (count > wire::kMaxModuleEntries) return CUDA_ERROR_NOT_SUPPORTED;
+  functions->resize(count);
+  if (count != 0) result = driver.cuModuleEnumerateFunctions(functions->data(), count, module);
+  if (result != CUDA_SUCCESS) return result;
+  call.results().Put(static_cast<std::uint64_t>(count));
+  for (const CUfunction function : *functions) {
+    result = PutKernel(
+        call, [&](const char** name) { return driver.cuFuncGetName(name, function); },
+        [&](int* value, CUfunction_attribute a) {
+          return driver.cuFuncGetAttribute(value, a, function);
+        },
+        [&](std::size_t index, std::size_t* offset, std::size_t* bytes) {
+          return driver.cuFuncGetParamInfo(function, index, offset, bytes);
+        });
+    if (result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult PutLibraryTable(Call& call, CUlibrary library, std::vector<CUkernel>* kernels) {
+  const driver::Table& driver = call.driver();
+  const CUdevice device = StateOf(call).FindVgpu(0)->device;
+  unsigned count = 0;
+  CUresult result = driver.cuLibraryGetKernelCount(&count, library);
+  if (result != CUDA_SUCCESS) return result;
+  if (count > wire::kMaxModuleEntries) return CUDA_ERROR_NOT_SUPPORTED;
+  kernels->resize(count);
+  if (count != 0) result = driver.cuLibraryEnumerateKernels(kernels->data(), count, library);
+  if (result != CUDA_SUCCESS) return result;
+  call.results().Put(static_cast<std::uint64_t>(count));
+  for (const CUkernel kernel : *kernels) {
+    result = PutKernel(
+        call, [&](const char** name) { return driver.cuKernelGetName(name, kernel); },
+        [&](int* value, CUfunction_attribute a) {
+          return driver.cuKernelGetAttribute(value, a, kernel, device);
+        },
+        [&](std::size_t index, std::size_t* offset, std::size_t* bytes) {
+          return driver.cuKernelGetParamInfo(kernel, index, offset, bytes);
+        });
+    if (result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+void AnswerVariable(Call& call, Handle owner, CUresult result, CUdeviceptr address,
+                    std::size_t bytes) {
+  if (result == CUDA_SUCCESS) {
+    StateOf(call).AddVariable(owner, address, bytes);
+    call.results().Put(static_cast<std::uint64_t>(address));
+    call.results().Put(static_cast<std::uint64_t>(bytes));
+  }
+  call.Finish(result);
+}
+
+}  // namespace
+
+void HandleLoadModule(Call& call) {
+  const Handle handle = call.ReadNew(HandleKind::kModule);
+  Load load;
+  if (!ReadLoad(call, &load)) return;
+  CUmodule module = nullptr;
+  CUresult result = call.driver().cuModuleLoadDataEx(&module, load.image.c_str(),
+                                                     static_cast<unsigned>(load.options.size()),
+                                                     load.options.data(), load.values.data());
+  PutLogs(call, load);
+  if (result != CUDA_SUCCESS) return call.Finish(result);
+  LoadedModule loaded;
+  result = PutModuleTable(call, module, &loaded.functions);
+  if (result != CUDA_SUCCESS) {
+    call.driver().cuModuleUnload(module);
+    return call.Finish(result);
+  }
+  call.Bind(handle, module);
+  StateOf(call).modules[handle.bits()] = std::move(loaded);
+  call.Finish(CUDA_SUCCESS);
+}
+
+void HandleUnloadModule(Call& call) {
+  const Handle handle = PeekHandle(call);
+  auto* module = static_cast<CUmodule>(call.Take(HandleKind::kModule));
+  if (!Readable(call)) return;
+  CommandState& state = StateOf(call);
+  for (const Handle function : state.modules[handle.bits()].bound) Unbind(call, function);
+  state.modules.erase(handle.bits());
+  state.DropVariables(handle);
+  call.Finish(call.driver().cuModuleUnload(module));
+}
+
+void HandleModuleGlobal(Call& call) {
+  const Handle handle = PeekHandle(call);
+  auto* module = call.Resolve<CUmodule>(HandleKind::kModule);
+  const std::string name(call.args().GetString());
+  if (!Readable(call)) return;
+  CUdeviceptr address = 0;
+  std::size_t bytes = 0;
+  const CUresult result =
+      call.driver().cuModuleGetGlobal_v2(&address, &bytes, module, name.c_str());
+  AnswerVariable(call, handle, result, address, bytes);
+}
+
+void HandleBindFunction(Call& call) {
+  const Handle function = call.ReadNew(HandleKind::kFunction);
+  const Handle handle = PeekHandle(call);
+  call.Resolve<CUmodule>(HandleKind::kModule);
+  const auto index = call.args().Get<std::uint32_t>();
+  if (!Readable(call)) return;
+  LoadedModule& module = StateOf(call).modules[handle.bits()];
+  if (index >= module.functions.size()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  call.Bind(function, module.functions[index]);
+  module.bound.push_back(function);
+  call.Finish(CUDA_SUCCESS);
+}
+
+void HandleLoadLibrary(Call& call) {
+  const Handle handle = call.ReadNew(HandleKind::kLibrary);
+  Load load;
+  if (!ReadLoad(call, &load)) return;
+  CUlibrary library = nullptr;
+  CUresult result = call.driver().cuLibraryLoadData(
+      &library, load.image.c_str(), load.options.data(), load.values.data(),
+      static_cast<unsigned>(load.options.size()), nullptr, nullptr, 0);
+  PutLogs(call, load);
+  if (result != CUDA_SUCCESS) return call.Finish(result);
+  LoadedLibrary loaded;
+  result = PutLibraryTable(call, library, &loaded.kernels);
+  if (result != CUDA_SUCCESS) {
+    call.driver().cuLibraryUnload(library);
+    return call.Finish(result);
+  }
+  call.Bind(handle, library);
+  StateOf(call).libraries[handle.bits()] = std::move(loaded);
+  call.Finish(CUDA_SUCCESS);
+}
+
+void HandleUnloadLibrary(Call& call) {
+  const Handle handle = PeekHandle(call);
+  auto* library = static_cast<CUlibrary>(call.Take(HandleKind::kLibrary));
+  if (!Readable(call)) return;
+  CommandState& state = StateOf(call);
+  LoadedLibrary& loaded = state.libraries[handle.bits()];
+  for (const Handle kernel : loaded.bound) Unbind(call, kernel);
+  for (const Handle module : loaded.modules) {
+    for (const Handle function : state.modules[module.bits()].bound) Unbind(call, function);
+    state.modules.erase(module.bits());
+    Unbind(call, module);
+  }
+  state.libraries.erase(handle.bits());
+  state.DropVariables(handle);
+  call.Finish(call.driver().cuLibraryUnload(library));
+}
+
+void HandleLibraryGlobal(Call& call) {
+  const Handle handle = PeekHandle(call);
+  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
+  const std::string name(call.args().GetString());
+  if (!Readable(call)) return;
+  CUdeviceptr address = 0;
+  std::size_t bytes = 0;
+  const CUresult result = call.driver().cuLibraryGetGlobal(&address, &bytes, library, name.c_str());
+  AnswerVariable(call, handle, result, address, bytes);
+}
+
+void HandleBindKernel(Call& call) {
+  const Handle kernel = call.ReadNew(HandleKind::kKernel);
+  const Handle handle = PeekHandle(call);
+  call.Resolve<CUlibrary>(HandleKind::kLibrary);
+  const auto index = call.args().Get<std::uint32_t>();
+  if (!Readable(call)) return;
+  LoadedLibrary& library = StateOf(call).libraries[handle.bits()];
+  if (index >= library.kernels.size()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  call.Bind(kernel, library.kernels[index]);
+  library.bound.push_back(kernel);
+  call.Finish(CUDA_SUCCESS);
+}
+
+void HandleKernelFunction(Call& call) {
+  const Handle handle = call.ReadNew(HandleKind::kFunction);
+  auto* kernel = call.Resolve<CUkernel>(HandleKind::kKernel);
+  if (!Readable(call)) return;
+  CUfunction function = nullptr;
+  const CUresult result = call.driver().cuKernelGetFunction(&function, kernel);
+  if (result == CUDA_SUCCESS) call.Bind(handle, function);
+  call.Finish(result);
+}
+
+void HandleLibraryModule(Call& call) {
+  const Handle handle = call.ReadNew(HandleKind::kModule);
+  const Handle owner = PeekHandle(call);
+  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
+  if (!Readable(call)) return;
+  CUmodule module = nullptr;
+  CUresult result = call.driver().cuLibraryGetModule(&module, library);
+  if (result != CUDA_SUCCESS) return call.Finish(result);
+  LoadedModule loaded;
+  result = PutModuleTable(call, module, &loaded.functions);
+  if (result == CUDA_SUCCESS) {
+    call.Bind(handle, module);
+    StateOf(call).modules[handle.bits()] = std::move(loaded);
+    StateOf(call).libraries[owner.bits()].modules.push_back(handle);
+  }
+  call.Finish(result);
+}
+
+void HandleFunctionAttribute(Call& call) {
+  auto* function = ResolveFunction(call);
+  const auto attribute = static_cast<CUfunction_attribute>(call.args().Get<std::int32_t>());
+  const auto value = call.args().Get<std::int32_t>();
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuFuncSetAttribute(function, attribute, value));
+}
+
+void HandleKernelAttribute(Call& call) {
+  auto* kernel = call.Resolve<CUkernel>(HandleKind::kKernel);
+  const auto attribute = static_cast<CUfunction_attribute>(call.args().Get<std::int32_t>());
+  const auto value = call.args().Get<std::int32_t>();
+  const VgpuMemory* vgpu = StateOf(call).FindVgpu(call.args().Get<std::uint32_t>());
+  if (vgpu == nullptr) call.MarkBad();
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuKernelSetAttribute(attribute, value, kernel, vgpu->device));
+}
+
+void HandleFunctionCacheConfig(Call& call) {
+  auto* function = ResolveFunction(call);
+  const auto config = static_cast<CUfunc_cache>(call.args().Get<std::int32_t>());
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuFuncSetCacheConfig(function, config));
+}
+
+void HandleKernelCacheConfig(Call& call) {
+  auto* kernel = call.Resolve<CUkernel>(HandleKind::kKernel);
+  const auto config = static_cast<CUfunc_cache>(call.args().Get<std::int32_t>());
+  const VgpuMemory* vgpu = StateOf(call).FindVgpu(call.args().Get<std::uint32_t>());
+  if (vgpu == nullptr) call.MarkBad();
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuKernelSetCacheConfig(kernel, config, vgpu->device));
+}
+
+}  // namespace farwarp::server

@@ -1,0 +1,194 @@
+#include "server/session/commands/state.h"
+
+#include <algorithm>
+
+#include "farwarp/base/log.h"
+#include "server/session/quota.h"
+
+namespace farwarp::server {
+namespace {
+
+constexpr std::uint64_t kGranularity = std::uint64_t{2} << 20;
+constexpr std::uint64_t kFirstCredit = std::uint64_t{64} << 20;
+
+// Bytes from the first to the last byte of a copy; false if that is no number.
+bool SpanOf(const wire::CopyPlane& plane, const wire::CopyExtent& extent, std::uint64_t* bytes) {
+  std::uint64_t rows = 0, slices = 0;
+  return !__builtin_mul_overflow(extent.rows - 1, plane.pitch, &rows) &&
+         !__builtin_mul_overflow(extent.slices - 1, plane.slice_pitch, &slices) &&
+         !__builtin_add_overflow(rows, slices, bytes) &&
+         !__builtin_add_overflow(*bytes, extent.row_bytes, bytes);
+}
+
+}  // namespace
+
+void HostFunctions::WaitFor(std::uint64_t number) {
+  const MutexLock lock(mutex_);
+  while (!closed_ && done_.erase(number) == 0) changed_.Wait(mutex_);
+}
+
+void HostFunctions::Done(std::uint64_t number) {
+  const MutexLock lock(mutex_);
+  if (closed_ || done_.size() >= 4096) return;  // More than can be under way: forged.
+  done_.insert(number);
+  changed_.NotifyAll();
+}
+
+void HostFunctions::Close() noexcept {
+  const MutexLock lock(mutex_);
+  closed_ = true;
+  changed_.NotifyAll();
+}
+
+CommandState::~CommandState() {
+  host_functions->Close();
+  for (std::uint32_t i = 0; i < vgpus_.size(); ++i) {
+    while (!vgpus_[i].ranges.empty()) {
+      const auto& [address, range] = *vgpus_[i].ranges.begin();
+      static_cast<void>(UnmapRange(i, address, range.bytes));
+    }
+    quota_.Discharge(i, vgpus_[i].charged);
+  }
+  if (window_bytes_ != 0) driver_.cuMemAddressFree(window_base_, window_bytes_);
+}
+
+void CommandState::DropContext(CUcontext context) {
+  waits.pairs.Drop(driver_, context);
+  staging->Forget(context);
+}
+
+CUresult CommandState::Open(const std::vector<CUdevice>& devices, std::uint64_t base,
+                            std::uint64_t bytes, std::vector<std::uint64_t>* credit) {
+  CUdeviceptr reserved = 0;
+  const CUresult result = driver_.cuMemAddressReserve(&reserved, bytes, kGranularity,
+                                                      static_cast<CUdeviceptr>(base), 0);
+  if (result != CUDA_SUCCESS) return result;
+  if (reserved != base) {
+    driver_.cuMemAddressFree(reserved, bytes);
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  window_base_ = base;
+  window_bytes_ = bytes;
+  const std::uint64_t share = bytes / devices.size() / kGranularity * kGranularity;
+  for (std::uint32_t i = 0; i < devices.size(); ++i) {
+    VgpuMemory vgpu;
+    vgpu.device = devices[i];
+    vgpu.window_base = base + i * share;
+    vgpu.window_bytes = share;
+    // Small, because what one process holds and does not use another of the lease cannot have.
+    std::uint64_t first = std::min(kFirstCredit, quota_.Limit(i) / 8) / kGranularity * kGranularity;
+    if (first != 0 && !quota_.Charge(i, first)) first = 0;
+    vgpu.charged = first;
+    credit->push_back(first);
+    vgpus_.push_back(std::move(vgpu));
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::MapRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes) {
+  VgpuMemory* vgpu = FindVgpu(index);
+  if (vgpu == nullptr || bytes == 0 || bytes % kGranularity != 0 || address % kGranularity != 0 ||
+      address < vgpu->window_base || address - vgpu->window_base > vgpu->window_bytes ||
+      bytes > vgpu->window_bytes - (address - vgpu->window_base)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const auto after = vgpu->ranges.lower_bound(address);
+  if (after != vgpu->ranges.end() && after->first - address < bytes)
+    return CUDA_ERROR_INVALID_VALUE;
+  if (after != vgpu->ranges.begin()) {
+    const auto before = std::prev(after);
+    if (address - before->first < before->second.bytes) return CUDA_ERROR_INVALID_VALUE;
+  }
+  // The client may spend what it was given, and nothing else.
+  if (bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+  return MapPhysical(*vgpu, address, bytes);
+}
+
+CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
+  CUmemAllocationProp properties{};
+  properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  properties.location.id = vgpu.device;
+  CUmemGenericAllocationHandle physical = 0;
+  CUresult result = driver_.cuMemCreate(&physical, bytes, &properties, 0);
+  if (result != CUDA_SUCCESS) {
+    FARWARP_LOG(kError, "device %d has no %llu bytes left, although the lease may have them",
+                vgpu.device, static_cast<unsigned long long>(bytes));
+    return result;
+  }
+  result = driver_.cuMemMap(address, bytes, 0, physical, 0);
+  if (result == CUDA_SUCCESS) {
+    CUmemAccessDesc access{};
+    access.location = properties.location;
+    access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    result = driver_.cuMemSetAccess(address, bytes, &access, 1);
+    if (result != CUDA_SUCCESS) driver_.cuMemUnmap(address, bytes);
+  }
+  if (result != CUDA_SUCCESS) {
+    driver_.cuMemRelease(physical);
+    return result;
+  }
+  vgpu.ranges[address] = {bytes, physical};
+  vgpu.mapped += bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::UnmapRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes) {
+  VgpuMemory* vgpu = FindVgpu(index);
+  if (vgpu == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const auto range = vgpu->ranges.find(address);
+  if (range == vgpu->ranges.end() || range->second.bytes != bytes) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult unmapped = driver_.cuMemUnmap(address, bytes);
+  const CUresult released = driver_.cuMemRelease(range->second.physical);
+  vgpu->ranges.erase(range);
+  vgpu->mapped -= bytes;
+  return unmapped != CUDA_SUCCESS ? unmapped : released;
+}
+
+CUresult CommandState::AcquireCredit(std::uint32_t index, std::uint64_t bytes) {
+  VgpuMemory* vgpu = FindVgpu(index);
+  if (vgpu == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!quota_.Charge(index, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  vgpu->charged += bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::ReturnCredit(std::uint32_t index, std::uint64_t bytes) {
+  VgpuMemory* vgpu = FindVgpu(index);
+  if (vgpu == nullptr || bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_INVALID_VALUE;
+  quota_.Discharge(index, bytes);
+  vgpu->charged -= bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::MemoryInfo(std::uint32_t index, std::uint64_t* free_bytes,
+                                  std::uint64_t* total_bytes) const {
+  if (index >= vgpus_.size()) return CUDA_ERROR_INVALID_VALUE;
+  const std::uint64_t limit = quota_.Limit(index);
+  *free_bytes = limit - std::min(quota_.Used(index), limit);
+  *total_bytes = limit;
+  return CUDA_SUCCESS;
+}
+
+bool CommandState::Covers(const wire::CopyPlane& plane, const wire::CopyExtent& extent) const {
+  std::uint64_t bytes = 0;
+  if (extent.row_bytes == 0 || extent.rows == 0 || extent.slices == 0 ||
+      !SpanOf(plane, extent, &bytes)) {
+    return false;
+  }
+  for (const VgpuMemory& vgpu : vgpus_) {
+    if (plane.address - vgpu.window_base >= vgpu.window_bytes) continue;
+    auto after = vgpu.ranges.upper_bound(plane.address);
+    if (after == vgpu.ranges.begin()) return false;
+    const auto& [address, range] = *std::prev(after);
+    const std::uint64_t offset = plane.address - address;
+    return offset < range.bytes && bytes <= range.bytes - offset;
+  }
+  const auto after = variables_.upper_bound(plane.address);
+  if (after == variables_.begin()) return false;
+  const auto& [address, variable] = *std::prev(after);
+  const std::uint64_t offset = plane.address - address;
+  return offset < variable.bytes && bytes <= variable.bytes - offset;
+}
+
+}  // namespace farwarp::server

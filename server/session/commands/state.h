@@ -1,0 +1,137 @@
+// CommandState: what the command handlers remember of one session beyond the handle table: mapped
+// ranges and their physical memory, credit, loaded modules and libraries, variables that were asked
+// for, host functions under way.
+//
+// Dispatch thread only, except HostFunctions, which is thread-safe. Destroyed after the driver has
+// finished the session's work and before its contexts are.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cuda/driver_api.h"
+#include "farwarp/base/thread_annotations.h"
+#include "farwarp/wire/handle.h"
+#include "farwarp/wire/internal_command.h"
+#include "server/driver/table.h"
+#include "server/session/commands/staging.h"
+#include "server/session/commands/wait.h"
+
+namespace farwarp::server {
+
+class Call;
+class Quota;
+
+// The memory of one vGPU.
+struct VgpuMemory {
+  struct Range {
+    std::uint64_t bytes;
+    CUmemGenericAllocationHandle physical;
+  };
+
+  CUdevice device = 0;
+  std::uint64_t window_base = 0;
+  std::uint64_t window_bytes = 0;
+  std::uint64_t charged = 0;  // Charged to the lease by this session: mapped and credit.
+  std::uint64_t mapped = 0;
+  std::map<std::uint64_t, Range> ranges;  // By address.
+};
+
+// Host functions that streams wait for. Shared with functions that the driver may still call.
+class HostFunctions {
+ public:
+  // Called by the driver: waits until the client has run it, or the session ends.
+  void WaitFor(std::uint64_t number) EXCLUDES(mutex_);
+  void Done(std::uint64_t number) EXCLUDES(mutex_);
+  // Nothing waits any more, now and later.
+  void Close() noexcept EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::set<std::uint64_t> done_ GUARDED_BY(mutex_);
+  bool closed_ GUARDED_BY(mutex_) = false;
+};
+
+struct LoadedModule {
+  std::vector<CUfunction> functions;  // In the order of the table that the client has.
+  std::vector<wire::Handle> bound;
+};
+struct LoadedLibrary {
+  std::vector<CUkernel> kernels;
+  std::vector<wire::Handle> bound;
+  std::vector<wire::Handle> modules;
+};
+
+class CommandState {
+ public:
+  CommandState(const driver::Table& driver, Quota& quota) : driver_(driver), quota_(quota) {}
+  CommandState(const CommandState&) = delete;
+  CommandState& operator=(const CommandState&) = delete;
+  // Unmaps and discharges everything.
+  ~CommandState();
+
+  // The session's connection is gone or going: whatever waits for the client waits no more.
+  void Close() noexcept { host_functions->Close(); }
+  // A context is about to end.
+  void DropContext(CUcontext context);
+
+  // Reserves the address window [base, base + bytes) and divides it among `devices`. Charges each
+  // vGPU's first credit, which is returned in `credit`.
+  CUresult Open(const std::vector<CUdevice>& devices, std::uint64_t base, std::uint64_t bytes,
+                std::vector<std::uint64_t>* credit);
+
+  CUresult MapRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
+  CUresult UnmapRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
+  CUresult AcquireCredit(std::uint32_t vgpu, std::uint64_t bytes);
+  CUresult ReturnCredit(std::uint32_t vgpu, std::uint64_t bytes);
+  // Free in the lease and limit.
+  CUresult MemoryInfo(std::uint32_t vgpu, std::uint64_t* free_bytes,
+                      std::uint64_t* total_bytes) const;
+
+  VgpuMemory* FindVgpu(std::uint32_t vgpu) {
+    return vgpu < vgpus_.size() ? &vgpus_[vgpu] : nullptr;
+  }
+  // True if every byte that the copy touches is device memory of this session.
+  bool Covers(const wire::CopyPlane& plane, const wire::CopyExtent& extent) const;
+  void AddVariable(wire::Handle owner, std::uint64_t address, std::uint64_t bytes) {
+    variables_[address] = {bytes, owner.bits()};
+  }
+  void DropVariables(wire::Handle owner) {
+    std::erase_if(variables_,
+                  [&](const auto& entry) { return entry.second.owner == owner.bits(); });
+  }
+
+  std::map<std::uint64_t, LoadedModule> modules;     // By handle.
+  std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
+  const std::shared_ptr<HostFunctions> host_functions = std::make_shared<HostFunctions>();
+  const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
+  Waits waits;
+
+ private:
+  struct Variable {
+    std::uint64_t bytes;
+    std::uint64_t owner;
+  };
+
+  CUresult MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+
+  const driver::Table& driver_;
+  Quota& quota_;
+  std::vector<VgpuMemory> vgpus_;
+  std::uint64_t window_base_ = 0;
+  std::uint64_t window_bytes_ = 0;               // 0 until reserved.
+  std::map<std::uint64_t, Variable> variables_;  // By address.
+};
+
+// Of the session that `call` belongs to.
+CommandState& StateOf(Call& call);
+// Ends a call whose arguments were wrong, and says so; for `if (!Readable(call)) return;` after the
+// last argument was read. A body may not carry more than its meaning.
+bool Readable(Call& call);
+
+}  // namespace farwarp::server

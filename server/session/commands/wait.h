@@ -1,0 +1,99 @@
+// Completion without waiting in the dispatch loop: what has to wait is handed to a thread that may,
+// and what must happen in stream order becomes a host function of the driver's.
+//
+//   WaitForStream(call, stream)   replies when the stream has done what it was given so far
+//
+// The Waits of a session are created with it and closed before its contexts are destroyed.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "cuda/driver_api.h"
+#include "farwarp/base/thread_annotations.h"
+#include "server/driver/table.h"
+
+namespace farwarp::server {
+
+class Call;
+
+// Threads that wait in the driver, as many as there are waits, up to a limit. Thread-safe.
+class WaitThreads {
+ public:
+  static constexpr std::size_t kMaxThreads = 256;
+
+  WaitThreads() = default;
+  WaitThreads(const WaitThreads&) = delete;
+  WaitThreads& operator=(const WaitThreads&) = delete;
+  // Runs what is queued to its end; the driver must be able to finish it.
+  ~WaitThreads();
+
+  void Run(std::function<void()> wait) EXCLUDES(mutex_);
+
+ private:
+  void RunThread() EXCLUDES(mutex_);
+
+  Mutex mutex_;
+  CondVar queued_;
+  std::deque<std::function<void()>> queue_ GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_ GUARDED_BY(mutex_);
+  std::size_t idle_ GUARDED_BY(mutex_) = 0;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+};
+
+// Functions that the driver calls when a stream reaches them. Those that a failed context never
+// calls are freed with the object. Thread-safe; must outlive the contexts.
+class StreamFunctions {
+ public:
+  CUresult Enqueue(const driver::Table& driver, CUstream stream, std::function<void()> function)
+      EXCLUDES(mutex_);
+
+ private:
+  struct Entry {
+    StreamFunctions* owner;
+    std::list<Entry>::iterator self;
+    std::function<void()> function;
+  };
+  static void Reached(void* entry);
+
+  Mutex mutex_;
+  std::list<Entry> entries_ GUARDED_BY(mutex_);
+};
+
+// Streams and events used to wait for other events and streams; one pair is in use by one wait.
+// Dispatch thread takes, any thread returns.
+class WaitPairs {
+ public:
+  struct Pair {
+    CUcontext context = nullptr;
+    CUstream stream = nullptr;
+    CUevent event = nullptr;
+  };
+
+  // `context` must be current.
+  CUresult Take(const driver::Table& driver, CUcontext context, Pair* pair) EXCLUDES(mutex_);
+  void Return(const Pair& pair) EXCLUDES(mutex_);
+  // Those of a context that is about to end.
+  void Drop(const driver::Table& driver, CUcontext context) EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::vector<Pair> free_ GUARDED_BY(mutex_);
+};
+
+struct Waits {
+  StreamFunctions functions;
+  WaitPairs pairs;
+  WaitThreads threads;  // Last: its threads use the others.
+};
+
+void WaitForContext(Call& call, CUcontext context);
+void WaitForStream(Call& call, CUstream stream);
+void WaitForEvent(Call& call, CUevent event);
+CUresult EnqueueHostFunction(Call& call, CUstream stream, std::function<void()> function);
+
+}  // namespace farwarp::server
