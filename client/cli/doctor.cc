@@ -208,11 +208,13 @@ Result<std::string> RunFirstKernel(const Layout& layout, const wire::Grant& gran
 }
 
 void CheckFirstKernel(const Layout& layout, Result<std::unique_ptr<VgpuSource>> source,
-                      const SignalWatch& signals, Report& report) {
+                      const SignalWatch& signals, bool is_private, Report& report) {
   const Clock::time_point start = Clock::now();
   const Status granted = source.ok() ? WaitForGrant(**source) : source.status();
   if (!granted.ok()) {
-    report.Fail("grant", granted.message(), "farwarp smi and farwarp ps show who uses the pool");
+    report.Fail("grant", granted.message(),
+                is_private ? "a private pool needs farwarp-server and a driver; see above"
+                           : "farwarp smi and farwarp ps show who uses the pool");
     report.Skip("first kernel", "no grant");
     return;
   }
@@ -244,7 +246,8 @@ int Diagnose(const Settings& settings) {
   if (!settings.controller) {
     report.Ok("controller", "none configured: farwarp run uses a private pool on this machine");
     const std::string driver = settings.driver ? settings.driver->value : "";
-    CheckFirstKernel(*layout, StartPrivatePool(*layout, ask, driver, signals), signals, report);
+    CheckFirstKernel(*layout, StartPrivatePool(*layout, ask, driver, signals), signals, true,
+                     report);
     return report.failures() == 0 ? kSuccess : kFailed;
   }
   ControllerClient client(settings.controller->value);
@@ -269,7 +272,7 @@ int Diagnose(const Settings& settings) {
   CheckNodes(client, report);
   CheckFirstKernel(*layout,
                    AskController(settings.controller->value, ask, {}, "farwarp doctor", true),
-                   signals, report);
+                   signals, false, report);
   return report.failures() == 0 ? kSuccess : kFailed;
 }
 

@@ -46,7 +46,9 @@ void AddAsk(CLI::App& app, Arguments& arguments) {
                  "percent of a device's compute for each vGPU (default: in proportion to memory)");
   app.add_option("--wait", arguments.ask.wait,
                  "how long to wait for vGPUs, for example 30s or 10m (default: not at all)");
-  app.add_option("--node-label", arguments.node_labels, "only nodes with this KEY=VALUE label");
+  app.add_option("--node-label", arguments.node_labels,
+                 "only nodes with this KEY=VALUE label; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--driver", arguments.driver,
                  "without a controller: softgpu, or the path of a libcuda.so.1");
   app.add_flag("-q,--quiet", arguments.quiet, "do not report waiting");
@@ -58,6 +60,22 @@ void AddOutput(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember({"text", "json"}));
 }
 
+// Completes "host" to "host:7460"; what cannot be an address is refused with the place it is from.
+Status CompleteAddress(Setting& controller) {
+  std::string& address = controller.value;
+  const std::size_t colon = address.rfind(':');
+  const bool has_port = colon != std::string::npos && address.find(']', colon) == std::string::npos;
+  if (!has_port) address += ":7460";
+  const std::string port = address.substr(address.rfind(':') + 1);
+  const bool number = !port.empty() && port.size() <= 5 &&
+                      port.find_first_not_of("0123456789") == std::string::npos;
+  if (!number || std::stoul(port) == 0 || std::stoul(port) > 65535 || address.front() == ':') {
+    return Status::Invalid("'" + address.substr(0, 80) + "' (from " + controller.origin +
+                           ") is not the address of a controller; write host:port");
+  }
+  return Status::Ok();
+}
+
 // What was not given on the command line comes from environment and files.
 Result<Settings> Merge(Arguments& arguments) {
   const Environment environment = [](const char* name) { return std::getenv(name); };
@@ -65,6 +83,7 @@ Result<Settings> Merge(Arguments& arguments) {
   if (!settings.ok()) return settings;
   if (!arguments.controller.empty())
     settings->controller = Setting{arguments.controller, "--controller"};
+  if (settings->controller) FARWARP_RETURN_IF_ERROR(CompleteAddress(*settings->controller));
   if (!arguments.driver.empty()) settings->driver = Setting{arguments.driver, "--driver"};
   const auto complete = [](std::string& text, const std::optional<Setting>& setting) {
     if (text.empty() && setting) text = setting->value;

@@ -304,6 +304,13 @@ TEST_F(ProgramTest, NoControllerThere) {
   EXPECT_EQ(run.code, 125);
   EXPECT_NE(run.err.find("the address comes from FARWARP_CONTROLLER"), std::string::npos)
       << run.err;
+  for (const char* bad : {":7460", "host:", "host:x", "host:99999", "host:0"}) {
+    const Finished finished = Run({"smi", "--controller", bad});
+    EXPECT_EQ(finished.code, 2);
+    EXPECT_NE(finished.err.find("(from --controller) is not the address of a controller"),
+              std::string::npos)
+        << finished.err;
+  }
   const Finished none = Run({"smi"}, {{"FARWARP_CONTROLLER", ""}});
   EXPECT_EQ(none.code, 1);
   EXPECT_NE(none.err.find("no controller is configured"), std::string::npos);
