@@ -8,6 +8,10 @@
 namespace farwarp::pool {
 namespace {
 
+// So many at the head of the queue hear a new reason with their place. Finding a reason looks at
+// every node; far behind, the place says more.
+constexpr std::uint32_t kFreshReasons = 64;
+
 bool HasLabels(const Node& node, const Labels& wanted) {
   return std::all_of(wanted.begin(), wanted.end(), [&](const auto& label) {
     const auto found = node.info.labels.find(label.first);
@@ -198,7 +202,8 @@ void Pool::TellPositions(Time now, Actions& actions) {
   for (Waiting& waiting : queue_) {
     ++position;
     if (!news && waiting.told_position != 0) continue;
-    std::string reason = WhyWaiting(waiting);
+    const bool fresh = waiting.told_position == 0 || position <= kFreshReasons;
+    std::string reason = fresh ? WhyWaiting(waiting) : waiting.told_reason;
     if (position == waiting.told_position && reason == waiting.told_reason) continue;
     waiting.told_position = position;
     waiting.told_reason = reason;

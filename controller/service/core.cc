@@ -14,6 +14,11 @@ namespace {
 constexpr pool::Time kRetryStore{1000};
 constexpr pool::Time kLongestSleep{60'000};
 
+// "1 vGPU", "2 vGPUs"
+std::string Count(std::size_t count, const char* what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
 std::string Short(const pool::LeaseId& lease) {
   return HexEncode(lease.bytes).substr(0, 8);
 }
@@ -39,8 +44,8 @@ Status Core::Start() {
   Result<Stored> stored = store_.Load();
   if (!stored.ok()) return stored.status();
   if (!stored->leases.empty()) {
-    spdlog::info("{} leases known from before the restart wait for their holders",
-                 stored->leases.size());
+    spdlog::info("{} from before the restart: waiting for holders",
+                 Count(stored->leases.size(), "lease"));
   }
   drained_ = stored->drained_nodes;
   pool_.Restore(Now(), std::move(stored->leases), drained_);
@@ -130,7 +135,7 @@ void Core::RewriteStore() {
     return;
   }
   store_error_.clear();
-  spdlog::info("the state file works again; {} leases saved", all.leases.size());
+  spdlog::info("the state file works again; {} saved", Count(all.leases.size(), "lease"));
 }
 
 void Core::ToNode(pool::SessionId session, const pool::Action& action) {
@@ -167,8 +172,8 @@ void Core::CarryOne(const pool::Action& action) {
 
 void Core::Log(const pool::Action& action) {
   if (const auto* granted = std::get_if<pool::TellGranted>(&action)) {
-    spdlog::info("lease {}: {} vGPUs on node {} granted", Short(granted->lease),
-                 granted->vgpus.size(), granted->node);
+    spdlog::info("lease {}: {} on node {} granted", Short(granted->lease),
+                 Count(granted->vgpus.size(), "vGPU"), granted->node);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&action)) {
     spdlog::info("lease {} is released: {}", Short(revoke->lease), revoke->reason);
   } else if (const auto* refused = std::get_if<pool::TellRefused>(&action)) {
@@ -221,8 +226,9 @@ void Core::NodeAttached(pool::SessionId session, pool::NodeInfo info,
                         std::vector<pool::HeldLease> held) {
   Apply([&](pool::Pool& pool, pool::Time now) NO_THREAD_SAFETY_ANALYSIS {
     nameless_.erase(session);
-    spdlog::info("node {} attached: {} devices, {} leases held, data at {}", info.name,
-                 info.devices.size(), held.size(), info.data_endpoint);
+    spdlog::info("node {} attached: {}, {} held, data at {}", info.name,
+                 Count(info.devices.size(), "device"), Count(held.size(), "lease"),
+                 info.data_endpoint);
     return pool.NodeAttached(now, session, std::move(info), std::move(held));
   });
 }
@@ -248,8 +254,8 @@ void Core::Requested(pool::RequestId id, pool::Request request) {
       std::chrono::duration_cast<pool::Time>(std::chrono::system_clock::now().time_since_epoch())
           .count();
   Apply([&](pool::Pool& pool, pool::Time now) {
-    spdlog::info("request {}: {}@{} asks for {} vGPUs", id, request.client.user,
-                 request.client.host, request.vgpus.size());
+    spdlog::info("request {}: {}@{} asks for {}", id, request.client.user, request.client.host,
+                 Count(request.vgpus.size(), "vGPU"));
     return pool.Requested(now, id, std::move(request), unix_ms);
   });
 }

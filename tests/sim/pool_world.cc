@@ -111,6 +111,14 @@ void World::RestartNode(NodeTruth& node) {
   node.held.clear();
   node.info.instance_id = node.info.name + "-" + std::to_string(next_id_++);
   node.running = random_.Chance(80);
+  // Sometimes a device stays away, or one that was away is back.
+  if (random_.Chance(15) && node.info.devices.size() > 1) {
+    node.away.push_back(node.info.devices.back());
+    node.info.devices.pop_back();
+  } else if (random_.Chance(40) && !node.away.empty()) {
+    node.info.devices.push_back(node.away.back());
+    node.away.pop_back();
+  }
   ++tally_.node_restarts;
 }
 
@@ -384,6 +392,7 @@ void World::Step() {
   }
   CheckDevices();
   CheckLeases();
+  CheckQueue();
 }
 
 // The truth on the nodes, and the pool's books, against what the devices have.
@@ -442,6 +451,19 @@ void World::CheckLeases() const {
     const auto lease = pool_->leases().find(launcher.lease);
     Check(lease != pool_->leases().end() && lease->second.holder == launcher.stream,
           "no lease is lost while its launcher holds it");
+  }
+}
+
+// Nobody waits for nothing: whoever waits fits no node, or an earlier request wants that node.
+void World::CheckQueue() const {
+  std::set<std::string> wanted;
+  for (const Waiting& waiting : pool_->queue()) {
+    for (const auto& [name, node] : pool_->nodes()) {
+      if (!node.session || node.draining || waiting.refused_by.contains(name)) continue;
+      if (wanted.contains(name)) continue;
+      Check(!Place(waiting.request.vgpus, RoomsOf(node, false)), "who can start does start");
+      if (Place(waiting.request.vgpus, RoomsOf(node, true))) wanted.insert(name);
+    }
   }
 }
 

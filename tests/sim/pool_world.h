@@ -60,6 +60,7 @@ class World {
   };
   struct NodeTruth {
     NodeInfo info;
+    std::vector<Device> away;  // Devices it has lost for now.
     bool running = true;
     std::optional<SessionId> session;
     std::map<LeaseId, Held> held;
@@ -97,6 +98,7 @@ class World {
   void Check(bool condition, const std::string& promise) const;
   void CheckDevices() const;
   void CheckLeases() const;
+  void CheckQueue() const;
 
   const std::uint64_t seed_;
   std::uint64_t steps_ = 0;

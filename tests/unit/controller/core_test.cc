@@ -3,7 +3,11 @@
 #include "controller/service/core.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <csignal>
+#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -184,6 +188,63 @@ TEST(Core, StopLeavesLeasesOnDiskAndIgnoresWhatFollows) {
   const auto stored = (*store)->Load();
   ASSERT_TRUE(stored.ok());
   EXPECT_EQ(stored->leases.size(), 1u);
+}
+
+// The disk is full from here to there; simulated by a limit on the size of files.
+class FullDisk {
+ public:
+  FullDisk() : before_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &limit_);
+    const rlimit none{0, limit_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+  }
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &limit_);
+    std::signal(SIGXFSZ, before_);
+  }
+
+ private:
+  void (*before_)(int);
+  rlimit limit_{};
+};
+
+TEST(Core, GoesOnWhenTheDiskIsFullAndSavesEverythingLater) {
+  const std::string path = ::testing::TempDir() + "/core-test-" + std::to_string(::getpid());
+  Config config;
+  std::string before, during, after;
+  {
+    auto store = Store::Open(path);
+    ASSERT_TRUE(store.ok());
+    const auto credentials = RandomCredentials();
+    Core core(config, **store, *credentials);
+    ASSERT_TRUE(core.Start().ok());
+    Launcher launcher;
+    ObedientNode node(core, "a");
+    const pool::RequestId id = core.AddLauncher(launcher);
+    before = core.store_error();
+    {
+      const FullDisk full;
+      pool::Request request;
+      request.vgpus = {{kGiB, 0, 0}};
+      core.Requested(id, request);
+      EXPECT_TRUE(launcher.Wait());
+      during = core.store_error();
+    }
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    do {
+      after = core.store_error();
+      std::this_thread::yield();
+    } while (!after.empty() && std::chrono::steady_clock::now() < until);
+    core.Stop();
+    core.RemoveLauncher(id);
+  }
+  EXPECT_EQ(before, "");
+  EXPECT_NE(during, "");
+  EXPECT_EQ(after, "");
+  auto store = Store::Open(path);
+  ASSERT_TRUE(store.ok());
+  EXPECT_EQ((*store)->Load()->leases.size(), 1u);
+  for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path + suffix);
 }
 
 }  // namespace
