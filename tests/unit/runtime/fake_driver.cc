@@ -28,6 +28,10 @@ struct State {
   FakeLaunch last_launch = {};
   const void* last_image = nullptr;
   CUDA_MEMCPY3D last_copy_3d = {};
+  CUDA_MEMCPY2D last_copy_2d = {};
+  bool record_copies_2d_only = false;
+  CUDA_KERNEL_NODE_PARAMS last_kernel_node = {};
+  FakeTexture last_texture = {};
   bool initialised = false;
   int retained[4] = {};
 };
@@ -241,6 +245,11 @@ FAKE(cuArray3DGetDescriptor_v2, "cuArray3DGetDescriptor", 3020,
        descriptor->NumChannels = 4;
      })
 FAKE_TWIN(cuMemcpy2DUnaligned_v2, _ptds, "cuMemcpy2DUnaligned", 3020, (const CUDA_MEMCPY2D* c), {
+  {
+    std::lock_guard lock(S().mutex);
+    S().last_copy_2d = *c;
+    if (S().record_copies_2d_only) return CUDA_SUCCESS;
+  }
   const auto* from = static_cast<const char*>(
       c->srcMemoryType == CU_MEMORYTYPE_HOST ? c->srcHost : Host(c->srcDevice));
   auto* to =
@@ -378,6 +387,37 @@ FAKE_TWIN(cuStreamAddCallback, _ptsz, "cuStreamAddCallback", 5000,
           (CUstream stream, CUstreamCallback callback, void* data, unsigned),
           { callback(stream, CUDA_ERROR_ILLEGAL_ADDRESS, data); })
 
+FAKE(cuGraphAddKernelNode_v2, "cuGraphAddKernelNode", 12000,
+     (CUgraphNode * node, CUgraph, const CUgraphNode*, size_t,
+      const CUDA_KERNEL_NODE_PARAMS* params),
+     {
+       std::lock_guard lock(S().mutex);
+       S().last_kernel_node = *params;
+       *node = nullptr;
+     })
+FAKE(cuGraphKernelNodeGetParams_v2, "cuGraphKernelNodeGetParams", 12000,
+     (CUgraphNode, CUDA_KERNEL_NODE_PARAMS* params), {
+       std::lock_guard lock(S().mutex);
+       *params = S().last_kernel_node;
+     })
+FAKE(cuGraphAddMemcpyNode, "cuGraphAddMemcpyNode", 10000,
+     (CUgraphNode * node, CUgraph, const CUgraphNode*, size_t, const CUDA_MEMCPY3D* copy,
+      CUcontext context),
+     {
+       if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+       std::lock_guard lock(S().mutex);
+       S().last_copy_3d = *copy;
+       *node = nullptr;
+     })
+FAKE(cuTexObjectCreate, "cuTexObjectCreate", 5000,
+     (CUtexObject * object, const CUDA_RESOURCE_DESC* resource, const CUDA_TEXTURE_DESC* texture,
+      const CUDA_RESOURCE_VIEW_DESC*),
+     {
+       std::lock_guard lock(S().mutex);
+       S().last_texture = {*resource, *texture};
+       *object = 1;
+     })
+
 FAKE_EXPORT CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version,
                                          cuuint64_t flags, CUdriverProcAddressQueryResult* status) {
   Enter("cuGetProcAddress_v2", false);
@@ -439,6 +479,22 @@ FAKE_EXPORT const FakeDriver* fake_driver_control() {
       [] {
         std::lock_guard lock(S().mutex);
         return S().last_copy_3d;
+      },
+      [] {
+        std::lock_guard lock(S().mutex);
+        return S().last_copy_2d;
+      },
+      [](bool only) {
+        std::lock_guard lock(S().mutex);
+        S().record_copies_2d_only = only;
+      },
+      [] {
+        std::lock_guard lock(S().mutex);
+        return S().last_kernel_node;
+      },
+      [] {
+        std::lock_guard lock(S().mutex);
+        return S().last_texture;
       },
   };
   return &control;

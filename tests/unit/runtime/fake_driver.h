@@ -18,6 +18,11 @@ struct FakeLaunch {
   CUstream stream;
 };
 
+struct FakeTexture {
+  CUDA_RESOURCE_DESC resource;
+  CUDA_TEXTURE_DESC texture;
+};
+
 using FakeKernel = void (*)(const FakeLaunch& launch, void** arguments);
 
 struct FakeDriver {
@@ -34,6 +39,11 @@ struct FakeDriver {
   int (*libraries)();
   // The last descriptor of a copy in three dimensions.
   CUDA_MEMCPY3D (*last_copy_3d)();
+  // The last copy in two dimensions; with `only`, such copies are recorded but not carried out.
+  CUDA_MEMCPY2D (*last_copy_2d)();
+  void (*record_copies_2d_only)(bool only);
+  CUDA_KERNEL_NODE_PARAMS (*last_kernel_node)();
+  FakeTexture (*last_texture)();
 };
 
 extern "C" const FakeDriver* fake_driver_control();
