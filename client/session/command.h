@@ -36,12 +36,13 @@ class Reply;
 
 class Command {
  public:
-  Command(Session& session, std::uint32_t id) noexcept;
+  // Throws only when memory runs out.
+  Command(Session& session, std::uint32_t id);
   ~Command();
   Command(const Command&) = delete;
   Command& operator=(const Command&) = delete;
 
-  wire::Encoder& body() noexcept;
+  wire::Encoder& body() noexcept { return body_; }
 
   // Appends without waiting; no system call, no allocation in the steady state. CUDA_SUCCESS or the
   // session's error.
@@ -51,17 +52,31 @@ class Command {
   // caller asks for it (`reply.has_body()`).
   CUresult Call(Reply& reply) noexcept;
 
-  // Attaches `bytes` of host memory that follow the command as bulk frames sent from where they are
-  // (no copy). To be called before Post/Call; the memory must stay unchanged until that returns.
-  // The command's body must already say how many bytes follow.
-  void AttachBulk(const void* data, std::size_t bytes) noexcept;
+  // Attaches `bytes` of host memory that travel as bulk frames, sent from where they are (no copy),
+  // as `transfer` (Session::NewTransfer), which the command's body must name. To be called before
+  // Post/Call; the memory must stay unchanged until that returns.
+  void AttachBulk(std::uint64_t transfer, const void* data, std::size_t bytes);
 
  private:
+  // Takes the tail and writes what precedes the body. Always true.
+  bool Open();
+  // Completes the header; not CUDA_SUCCESS (and the command is dropped) if it cannot be sent.
+  CUresult Seal(std::uint64_t ticket) noexcept;
+  void Drop() noexcept;
+  void Unlock() noexcept;
+
   Session& session_;
-  std::size_t start_ = 0;
-  const void* bulk_ = nullptr;
-  std::size_t bulk_bytes_ = 0;
-  bool done_ = false;
+  const std::uint32_t id_;
+  std::size_t start_ = 0;   // Of the inserted kSetContext, if any, else of the command.
+  std::size_t header_ = 0;  // Of the command's header.
+  std::size_t attachments_before_ = 0;
+  std::uint64_t context_before_ = 0;
+  std::uint64_t context_ = 0;
+  std::uint64_t batch_ = 0;
+  bool has_bulk_ = false;
+  bool locked_ = false;
+  const bool open_;
+  wire::Encoder body_;
 };
 
 // The body of one reply. Owned by the caller; one thread.

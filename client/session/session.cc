@@ -1,0 +1,461 @@
+#include "client/session/session.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "client/session/command.h"
+#include "farwarp/base/log.h"
+#include "farwarp/wire/frame.h"
+#include "farwarp/wire/limits.h"
+#include "farwarp/wire/push.h"
+
+namespace farwarp::client {
+namespace {
+
+// A caller who finds so much waiting to leave waits, too.
+constexpr std::size_t kTailBytes = std::size_t{1} << 20;
+constexpr std::size_t kTailAttachments = std::size_t{64} << 20;
+constexpr int kSilentHeartbeats = 3;
+// A peer that takes nothing for so long is gone.
+constexpr std::chrono::seconds kSendPatience{10};
+
+thread_local std::uint64_t calling_context = 0;
+
+// An error after which the context is of no use any more.
+bool IsSticky(CUresult result) noexcept {
+  switch (result) {
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+std::uint64_t CallingThreadContext() noexcept {
+  return calling_context;
+}
+void SetCallingThreadContext(std::uint64_t context) noexcept {
+  calling_context = context;
+}
+
+void Session::LockTail() noexcept {
+  mutex_.lock();
+  const auto full = [this]() REQUIRES(mutex_) {
+    std::size_t attached = 0;
+    for (const Attachment& attachment : tail_.attachments) attached += attachment.bytes;
+    return tail_.commands.size() >= kTailBytes || attached >= kTailAttachments;
+  };
+  while (full() && dead_.load(std::memory_order_relaxed) == 0) {
+    WakeFlusher();
+    tail_drained_.Wait(mutex_);
+  }
+}
+
+void Session::UnlockTail() noexcept {
+  mutex_.unlock();
+}
+
+void Session::WakeFlusher() noexcept {
+  if (!flusher_asleep_) return;
+  flusher_asleep_ = false;
+  flusher_wakes_.NotifyOne();
+}
+
+CUresult Session::error() const noexcept {
+  if (const int dead = dead_.load(std::memory_order_acquire); dead != 0) {
+    return static_cast<CUresult>(dead);
+  }
+  if (!has_errors_.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  const MutexLock lock(errors_mutex_);
+  for (const auto& [context, result] : context_errors_) {
+    if (context == calling_context) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult Session::TakeAsyncError() noexcept {
+  if (!has_errors_.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  const MutexLock lock(errors_mutex_);
+  const CUresult error = async_error_;
+  async_error_ = CUDA_SUCCESS;
+  has_errors_.store(!context_errors_.empty(), std::memory_order_release);
+  return error;
+}
+
+std::uint64_t Session::ExpectTransfer(void* to, std::size_t bytes) {
+  const std::uint64_t transfer = NewTransfer();
+  const MutexLock lock(transfers_mutex_);
+  incoming_.push_back({transfer, static_cast<std::byte*>(to), bytes, 0});
+  return transfer;
+}
+
+void Session::CancelTransfer(std::uint64_t transfer) {
+  const MutexLock lock(transfers_mutex_);
+  std::erase_if(incoming_, [&](const Incoming& entry) { return entry.transfer == transfer; });
+}
+
+bool Session::TransferPending(std::uint64_t transfer) {
+  const MutexLock lock(transfers_mutex_);
+  return std::any_of(incoming_.begin(), incoming_.end(),
+                     [&](const Incoming& entry) { return entry.transfer == transfer; });
+}
+
+Statistics Session::statistics() const {
+  Statistics statistics;
+  {
+    const MutexLock lock(mutex_);
+    statistics.calls = calls_;
+    statistics.round_trips = round_trips_ + 2;
+  }
+  const transport::ChannelCounts counts = channel_->counts();
+  statistics.bytes_sent = counts.bytes_sent;
+  statistics.bytes_received = counts.bytes_received;
+  statistics.send_calls = counts.send_calls;
+  statistics.receive_calls = counts.receive_calls;
+  statistics.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  return statistics;
+}
+
+// ------------------------------------------------------------------------------------------
+// sending
+
+void Session::Flush() noexcept {
+  for (;;) {
+    {
+      const MutexLock lock(mutex_);
+      if (sender_active_ || (tail_.empty() && !ping_ && !acknowledge_)) return;
+      sender_active_ = true;
+      std::swap(tail_, sending_);
+      ++tail_batch_;
+      tail_drained_.NotifyAll();
+    }
+    const Status sent = SendBatch();
+    {
+      const MutexLock lock(mutex_);
+      sending_.Clear();
+      ++sent_batches_;
+      sender_active_ = false;
+      bulk_sent_.NotifyAll();
+    }
+    if (!sent.ok()) {
+      // The receiver finds the link cut and says what that means for everybody.
+      channel_->Shutdown();
+      return;
+    }
+  }
+}
+
+Status Session::SendBatch() noexcept {
+  bool ping, acknowledge;
+  {
+    const MutexLock lock(mutex_);
+    ping = ping_;
+    acknowledge = acknowledge_;
+    ping_ = acknowledge_ = false;
+  }
+  // Bytes first: when the server meets a command, what belongs to it has arrived.
+  for (const Attachment& attachment : sending_.attachments) {
+    FARWARP_RETURN_IF_ERROR(SendBulk(attachment));
+  }
+  std::span<const std::byte> rest(sending_.commands);
+  while (!rest.empty()) {
+    // Whole commands, as many as a frame holds.
+    std::size_t bytes = rest.size();
+    if (bytes > wire::kMaxFrameBytes) {
+      bytes = 0;
+      for (;;) {
+        wire::CommandHeader header;
+        std::memcpy(&header, rest.data() + bytes, sizeof header);
+        const std::size_t next = bytes + sizeof header + header.bytes;
+        if (next > wire::kMaxFrameBytes) break;
+        bytes = next;
+      }
+    }
+    FARWARP_RETURN_IF_ERROR(SendFrames(wire::FrameKind::kCommands, rest.first(bytes)));
+    rest = rest.subspan(bytes);
+  }
+  if (ping) FARWARP_RETURN_IF_ERROR(SendFrames(wire::FrameKind::kPing, {}));
+  if (acknowledge) FARWARP_RETURN_IF_ERROR(SendFrames(wire::FrameKind::kAck, {}));
+  return Status::Ok();
+}
+
+Status Session::SendFrames(wire::FrameKind kind, std::span<const std::byte> payload) noexcept {
+  const bool ordered = kind == wire::FrameKind::kCommands;
+  const wire::FrameHeader header{kind,
+                                 0,
+                                 0,
+                                 static_cast<std::uint32_t>(payload.size()),
+                                 ordered ? ++sequence_ : 0,
+                                 received_.load(std::memory_order_relaxed)};
+  return channel_->Send(header, payload, {}, Deadline::After(kSendPatience));
+}
+
+Status Session::SendBulk(const Attachment& attachment) noexcept {
+  for (std::size_t offset = 0; offset < attachment.bytes;) {
+    const std::size_t bytes = std::min(attachment.bytes - offset, wire::kBulkChunkBytes);
+    const wire::BulkHeader bulk{attachment.transfer, offset};
+    const wire::FrameHeader header{wire::FrameKind::kBulk,
+                                   0,
+                                   0,
+                                   static_cast<std::uint32_t>(sizeof bulk + bytes),
+                                   ++sequence_,
+                                   received_.load(std::memory_order_relaxed)};
+    FARWARP_RETURN_IF_ERROR(channel_->Send(header, std::as_bytes(std::span(&bulk, 1)),
+                                           {attachment.data + offset, bytes},
+                                           Deadline::After(kSendPatience)));
+    offset += bytes;
+  }
+  return Status::Ok();
+}
+
+void Session::WaitForBulk(std::uint64_t batch) noexcept {
+  const MutexLock lock(mutex_);
+  // After a death, too, the sender must have let go of the caller's memory.
+  while (sent_batches_ < batch && (sender_active_ || dead_.load(std::memory_order_relaxed) == 0)) {
+    bulk_sent_.WaitUntil(mutex_, std::chrono::steady_clock::now() + std::chrono::seconds(1));
+  }
+}
+
+CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
+  {
+    const MutexLock lock(mutex_);
+    // Die() answers everybody, so this ends.
+    while (!waiting.done) waiting.answered.Wait(mutex_);
+  }
+  reply.Assign(std::move(waiting.body));
+  if (waiting.result != CUDA_SUCCESS) return waiting.result;
+  return TakeAsyncError();
+}
+
+void Session::RunFlusher() {
+  for (;;) {
+    {
+      const MutexLock lock(mutex_);
+      while (!stopping_ && (tail_.empty() || sender_active_) && !ping_ && !acknowledge_) {
+        flusher_asleep_ = true;
+        // A sender that is at work takes what has gathered; look again afterwards.
+        flusher_wakes_.WaitUntil(mutex_,
+                                 std::chrono::steady_clock::now() + std::chrono::milliseconds(100));
+      }
+      flusher_asleep_ = false;
+      if (stopping_) return;
+    }
+    Flush();
+  }
+}
+
+// ----------------------------------------------------------------------------------------
+// receiving
+
+void Session::RunReceiver() {
+  const Status status = ReceiveFrame();
+  if (!status.ok()) {
+    Die(status.code() == StatusCode::kInvalid ? CUDA_ERROR_UNKNOWN : CUDA_ERROR_DEVICE_UNAVAILABLE,
+        status.message());
+  }
+}
+
+Status Session::ReceiveWhole(std::uint32_t bytes) {
+  payload_.resize(bytes);
+  return channel_->ReceivePayload(payload_, Deadline::After(kSendPatience));
+}
+
+// Receives until the session ends.
+Status Session::ReceiveFrame() {
+  int silent = 0;
+  const std::chrono::milliseconds heartbeat(std::max<std::uint32_t>(welcome_.heartbeat_ms, 10));
+  while (dead_.load(std::memory_order_relaxed) == 0) {
+    const auto header = channel_->ReceiveHeader(Deadline::After(heartbeat));
+    if (!header.ok()) {
+      if (header.status().code() != StatusCode::kTimeout) return header.status();
+      if (++silent > kSilentHeartbeats) {
+        return Status::Timeout("the server has been silent for too long");
+      }
+      const MutexLock lock(mutex_);
+      ping_ = true;
+      flusher_asleep_ = false;
+      flusher_wakes_.NotifyOne();
+      continue;
+    }
+    silent = 0;
+    if (header->sequence != 0) {
+      if (header->sequence != received_.load(std::memory_order_relaxed) + 1) {
+        return Status::Invalid("the server's frames are out of order");
+      }
+    }
+    acknowledged_.store(header->acknowledged, std::memory_order_relaxed);
+    if (header->kind == wire::FrameKind::kBulk) {
+      FARWARP_RETURN_IF_ERROR(OnBulk(header->bytes));
+    } else {
+      FARWARP_RETURN_IF_ERROR(ReceiveWhole(header->bytes));
+    }
+    switch (header->kind) {
+      case wire::FrameKind::kBulk:
+      case wire::FrameKind::kAck:
+        break;
+      case wire::FrameKind::kReplies:
+        FARWARP_RETURN_IF_ERROR(OnReplies(payload_));
+        break;
+      case wire::FrameKind::kPush:
+        FARWARP_RETURN_IF_ERROR(OnPush(payload_));
+        break;
+      case wire::FrameKind::kPing: {
+        const MutexLock lock(mutex_);
+        acknowledge_ = true;
+        flusher_asleep_ = false;
+        flusher_wakes_.NotifyOne();
+        break;
+      }
+      case wire::FrameKind::kGoodbye:
+      case wire::FrameKind::kRefused:
+        OnFarewell(payload_);
+        return Status::Ok();
+      default:
+        return Status::Invalid("the server sent a frame that no client expects");
+    }
+    if (header->sequence != 0) received_.store(header->sequence, std::memory_order_relaxed);
+  }
+  return Status::Ok();
+}
+
+Status Session::OnReplies(std::span<const std::byte> payload) {
+  while (!payload.empty()) {
+    wire::ReplyHeader header;
+    if (payload.size() < sizeof header) return Status::Invalid("the server sent half a reply");
+    std::memcpy(&header, payload.data(), sizeof header);
+    payload = payload.subspan(sizeof header);
+    if (header.bytes > payload.size()) return Status::Invalid("the server sent half a reply");
+    const auto body = payload.first(header.bytes);
+    payload = payload.subspan(header.bytes);
+    const MutexLock lock(mutex_);
+    const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting* entry) {
+      return entry->ticket == header.ticket;
+    });
+    if (found == waiting_.end()) return Status::Invalid("the server answered what nobody asked");
+    Waiting& waiting = **found;
+    waiting_.erase(found);
+    waiting.result = static_cast<CUresult>(header.result);
+    waiting.body.assign(body.begin(), body.end());
+    waiting.done = true;
+    waiting.answered.NotifyOne();
+  }
+  return Status::Ok();
+}
+
+Status Session::OnBulk(std::uint32_t bytes) {
+  wire::BulkHeader bulk;
+  if (bytes < sizeof bulk) return Status::Invalid("the server sent bulk without a header");
+  FARWARP_RETURN_IF_ERROR(channel_->ReceivePayload(std::as_writable_bytes(std::span(&bulk, 1)),
+                                                   Deadline::After(kSendPatience)));
+  const std::uint64_t length = bytes - sizeof bulk;
+  {
+    // Held while the bytes arrive: whoever cancels must know that nothing is written any more.
+    const MutexLock lock(transfers_mutex_);
+    const auto found = std::find_if(incoming_.begin(), incoming_.end(), [&](const Incoming& entry) {
+      return entry.transfer == bulk.transfer;
+    });
+    if (found != incoming_.end()) {
+      if (bulk.offset != found->received || length > found->bytes - found->received) {
+        return Status::Invalid("the server sent more of a copy than was asked for");
+      }
+      FARWARP_RETURN_IF_ERROR(
+          channel_->ReceivePayload({found->to + bulk.offset, static_cast<std::size_t>(length)},
+                                   Deadline::After(kSendPatience)));
+      found->received += length;
+      if (found->received == found->bytes) incoming_.erase(found);
+      return Status::Ok();
+    }
+  }
+  // Cancelled meanwhile.
+  return ReceiveWhole(static_cast<std::uint32_t>(length));
+}
+
+Status Session::OnPush(std::span<const std::byte> payload) {
+  wire::Decoder decoder(payload);
+  switch (decoder.Get<wire::PushType>()) {
+    case wire::PushType::kError: {
+      const auto context = decoder.Get<std::uint64_t>();
+      const auto result = static_cast<CUresult>(decoder.Get<std::int32_t>());
+      const auto command = decoder.Get<std::uint32_t>();
+      if (!decoder.finished()) break;
+      FARWARP_LOG(kWarn, "command %#x failed after its call had returned: error %d", command,
+                  static_cast<int>(result));
+      const MutexLock lock(errors_mutex_);
+      if (IsSticky(result)) {
+        context_errors_.emplace_back(context, result);
+      } else if (async_error_ == CUDA_SUCCESS) {
+        async_error_ = result;
+      }
+      has_errors_.store(true, std::memory_order_release);
+      return Status::Ok();
+    }
+    case wire::PushType::kOutput: {
+      const auto text = decoder.GetBlob(payload.size());
+      if (!decoder.finished()) break;
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+      return Status::Ok();
+    }
+    case wire::PushType::kHostCallback: {
+      const auto callback = decoder.Get<std::uint64_t>();
+      if (!decoder.finished()) break;
+      if (options_.on_host_callback) options_.on_host_callback(callback);
+      return Status::Ok();
+    }
+  }
+  return Status::Invalid("the server sent a push of unknown form");
+}
+
+void Session::OnFarewell(std::span<const std::byte> payload) {
+  const auto farewell = wire::Farewell::Decode(payload);
+  if (!farewell.ok()) return Die(CUDA_ERROR_UNKNOWN, farewell.status().message());
+  switch (farewell->code) {
+    case wire::RefusalCode::kWorkerDied:
+      return Die(CUDA_ERROR_LAUNCH_FAILED, farewell->reason);
+    case wire::RefusalCode::kMalformed:
+    case wire::RefusalCode::kVersion:
+      return Die(CUDA_ERROR_UNKNOWN, farewell->reason);
+    default:
+      return Die(CUDA_ERROR_DEVICE_UNAVAILABLE, farewell->reason);
+  }
+}
+
+void Session::Die(CUresult reason, const std::string& why) noexcept {
+  {
+    // Whoever waits for a copy's bytes may reuse the memory as soon as it is told.
+    const MutexLock lock(transfers_mutex_);
+    incoming_.clear();
+  }
+  channel_->Shutdown();
+  const MutexLock lock(mutex_);
+  int expected = 0;
+  if (dead_.compare_exchange_strong(expected, static_cast<int>(reason)) && !stopping_) {
+    FARWARP_LOG(kError, "the connection to the GPU server has ended: %s", why.c_str());
+  }
+  for (Waiting* waiting : waiting_) {
+    waiting->result = static_cast<CUresult>(dead_.load(std::memory_order_relaxed));
+    waiting->done = true;
+    waiting->answered.NotifyOne();
+  }
+  waiting_.clear();
+  tail_drained_.NotifyAll();
+  bulk_sent_.NotifyAll();
+}
+
+}  // namespace farwarp::client
