@@ -262,8 +262,11 @@ CUresult EnterContext(Caller* caller) noexcept {
   if (const CUresult result = Enter(caller); result != CUDA_SUCCESS) return result;
   caller->context = caller->process->contexts.Find(caller->context_handle);
   if (caller->context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-  return caller->context->alive.load(std::memory_order_acquire) ? CUDA_SUCCESS
-                                                                : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  if (!caller->context->alive.load(std::memory_order_acquire)) {
+    return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  }
+  // A failed context answers everything with its error, also what needs no server.
+  return caller->session().error();
 }
 
 }  // namespace farwarp::client

@@ -239,8 +239,13 @@ CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
     while (!waiting.done) waiting.answered.Wait(mutex_);
   }
   reply.Assign(std::move(waiting.body));
-  if (waiting.result != CUDA_SUCCESS) return waiting.result;
-  return TakeAsyncError();
+  if (waiting.result == CUDA_SUCCESS) return TakeAsyncError();
+  if (IsSticky(waiting.result)) {
+    const MutexLock lock(errors_mutex_);
+    context_errors_.emplace_back(calling_context, waiting.result);
+    has_errors_.store(true, std::memory_order_release);
+  }
+  return waiting.result;
 }
 
 void Session::RunFlusher() {

@@ -18,6 +18,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "cuda/driver_api.h"
 #include "farwarp/wire/decoder.h"
@@ -72,6 +74,12 @@ class Call {
   // Reads and removes a handle that is about to be destroyed (`del`): returns the driver's handle.
   void* Take(wire::HandleKind kind);
 
+  // The bytes that came as `transfer`; empty if there are none. They live as long as the call.
+  std::span<const std::byte> Bulk(std::uint64_t transfer);
+
+  // True if the client waits for an answer.
+  bool has_ticket() const noexcept { return ticket_ != 0; }
+
   // True if the arguments were malformed or named an unknown object.
   bool bad() const noexcept { return args_.failed() || bad_handle_; }
   void MarkBad() noexcept { bad_handle_ = true; }
@@ -88,6 +96,7 @@ class Call {
   std::uint32_t id_;
   std::uint64_t ticket_;
   wire::Decoder args_;
+  std::vector<wire::Buffer> bulk_;
   wire::Buffer result_buffer_;
   wire::Encoder results_{result_buffer_};
   bool bad_handle_ = false;

@@ -137,7 +137,7 @@ void HandleCopyFromDevice(Call& call) {
   if (result != CUDA_SUCCESS) return call.Finish(result);
   Session& session = call.session();
   result = EnqueueHostFunction(call, stream, [&session, staged, transfer, bytes] {
-    session.SendBulk(transfer, {staged->data(), static_cast<std::size_t>(bytes)});
+    session.SendBulk(transfer, {staged->data(), static_cast<std::size_t>(bytes)}, staged);
   });
   if (result != CUDA_SUCCESS || !call.has_ticket()) return call.Finish(result);
   WaitForStream(call, stream);

@@ -2,7 +2,9 @@
 
 #include <cstring>
 
+#include "server/session/commands/state.h"
 #include "server/session/handle_table.h"
+#include "server/session/session.h"
 
 namespace farwarp::server {
 
@@ -20,7 +22,9 @@ CUfunction ResolveFunction(Call& call) {
              : call.Resolve<CUfunction>(HandleKind::kFunction);
 }
 
-void Unbind(Call& call, Handle handle) { call.handles().Remove(handle); }
+void Unbind(Call& call, Handle handle) {
+  call.handles().Remove(handle);
+}
 
 std::span<const std::byte> ReadBulk(Call& call, std::size_t max_bytes) {
   const auto bytes = call.args().Get<std::uint64_t>();
@@ -36,6 +40,10 @@ std::span<const std::byte> ReadBulk(Call& call, std::size_t max_bytes) {
     return {};
   }
   return data;
+}
+
+CommandState& StateOf(Call& call) {
+  return call.session().state();
 }
 
 bool Readable(Call& call) {

@@ -1,0 +1,378 @@
+#include "server/session/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "farwarp/base/log.h"
+#include "farwarp/wire/frame.h"
+#include "farwarp/wire/internal_command.h"
+#include "farwarp/wire/limits.h"
+#include "server/cuda_dispatch.h"
+#include "server/session/commands/commands.h"
+#include "server/session/commands/state.h"
+
+namespace farwarp::server {
+namespace {
+
+constexpr std::chrono::seconds kSendPatience{10};
+constexpr int kSilentHeartbeats = 5;
+// What may wait for the dispatcher before the client is slowed down.
+constexpr std::size_t kQueuedCommandBytes = std::size_t{16} << 20;
+constexpr std::size_t kQueuedBulkBytes = std::size_t{256} << 20;
+// What may wait without a command that asks for it.
+constexpr std::size_t kMaxBulkBytes = wire::kMaxImageBytes + kQueuedBulkBytes;
+constexpr std::size_t kMaxTransfers = 4096;
+
+}  // namespace
+
+Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
+    : channel_(std::move(channel)),
+      options_(std::move(options)),
+      state_(std::make_unique<CommandState>(*options_.driver, *options_.quota)),
+      internal_(wire::kInternalIds, nullptr) {
+  for (const InternalHandler& handler : InternalHandlers()) {
+    internal_[handler.id - wire::kFirstInternalId] = handler.handle;
+  }
+}
+
+Session::~Session() {
+  Shutdown();
+  state_->Close();
+  if (dispatcher_.joinable()) dispatcher_.join();
+  std::vector<CUcontext> contexts;
+  handles_.ForEach(wire::HandleKind::kContext, [&](wire::Handle, void* context) {
+    contexts.push_back(static_cast<CUcontext>(context));
+  });
+  for (CUcontext context : contexts) {
+    if (driver().cuCtxSetCurrent(context) == CUDA_SUCCESS) {
+      static_cast<void>(driver().cuCtxSynchronize());
+    }
+  }
+  state_.reset();
+  static_cast<void>(driver().cuCtxSetCurrent(nullptr));
+  for (CUcontext context : contexts) {
+    // A primary context refuses to be destroyed; it is released by its device.
+    if (driver().cuCtxDestroy_v2(context) == CUDA_SUCCESS) continue;
+    for (const int ordinal : options_.device_ordinals) {
+      CUdevice device = 0;
+      unsigned flags = 0;
+      int active = 0;
+      if (driver().cuDeviceGet(&device, ordinal) == CUDA_SUCCESS &&
+          driver().cuDevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS &&
+          active != 0) {
+        static_cast<void>(driver().cuDevicePrimaryCtxRelease_v2(device));
+      }
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------ incoming
+
+Status Session::Run() {
+  dispatcher_ = std::thread([this] { DispatchLoop(); });
+  Status status = ReceiveLoop();
+  Shutdown();
+  state_->Close();
+  dispatcher_.join();
+  const MutexLock lock(in_mutex_);
+  if (!broken_.ok()) status = broken_;
+  if (status.code() == StatusCode::kClosed) return Status::Ok();
+  return status;
+}
+
+void Session::Shutdown() noexcept {
+  stopping_.store(true);
+  channel_->Shutdown();
+  const MutexLock lock(in_mutex_);
+  closed_ = true;
+  in_changed_.NotifyAll();
+}
+
+Status Session::ReceiveLoop() {
+  int silent = 0;
+  while (!stopping_.load()) {
+    auto header = channel_->ReceiveHeader(Deadline::After(options_.heartbeat));
+    if (!header.ok()) {
+      if (header.status().code() != StatusCode::kTimeout) return header.status();
+      if (++silent > kSilentHeartbeats) {
+        return Status::Timeout("the client has been silent for too long");
+      }
+      Enqueue({wire::FrameKind::kPing, {}, {}, nullptr});
+      continue;
+    }
+    silent = 0;
+    if (header->sequence != 0 && header->sequence != received_.load() + 1) {
+      return Status::Invalid("the client's frames are out of order");
+    }
+    wire::Buffer payload;
+    if (header->kind == wire::FrameKind::kBulk) {
+      FARWARP_RETURN_IF_ERROR(OnBulk(header->bytes));
+    } else {
+      payload.resize(header->bytes);
+      FARWARP_RETURN_IF_ERROR(channel_->ReceivePayload(payload, Deadline::After(kSendPatience)));
+    }
+    if (header->sequence != 0) received_.store(header->sequence);
+    switch (header->kind) {
+      case wire::FrameKind::kBulk:
+      case wire::FrameKind::kAck:
+        break;
+      case wire::FrameKind::kCommands:
+        FARWARP_RETURN_IF_ERROR(QueueCommands(std::move(payload)));
+        break;
+      case wire::FrameKind::kPing:
+        Enqueue({wire::FrameKind::kAck, {}, {}, nullptr});
+        break;
+      case wire::FrameKind::kGoodbye:
+        return Status::Ok();
+      default:
+        return Status::Invalid("the client sent a frame that no server expects");
+    }
+  }
+  return Status::Ok();
+}
+
+Status Session::OnBulk(std::uint32_t bytes) {
+  wire::BulkHeader header;
+  if (bytes < sizeof header) return Status::Invalid("bulk without a header");
+  FARWARP_RETURN_IF_ERROR(channel_->ReceivePayload(std::as_writable_bytes(std::span(&header, 1)),
+                                                   Deadline::After(kSendPatience)));
+  const std::size_t length = bytes - sizeof header;
+  WaitForRoom();
+  wire::Buffer* buffer;
+  {
+    const MutexLock lock(in_mutex_);
+    if (bulk_bytes_ + length > kMaxBulkBytes || bulk_.size() > kMaxTransfers) {
+      return Status::Limit("the client sends bytes that no command asks for");
+    }
+    buffer = &bulk_[header.transfer];
+    if (header.offset != buffer->size()) return Status::Invalid("bulk out of order");
+    bulk_bytes_ += length;
+  }
+  // The dispatcher touches a transfer only after the command behind it: the buffer is ours.
+  buffer->resize(buffer->size() + length);
+  return channel_->ReceivePayload({buffer->data() + header.offset, length},
+                                  Deadline::After(kSendPatience));
+}
+
+Status Session::QueueCommands(wire::Buffer payload) {
+  WaitForRoom();
+  const MutexLock lock(in_mutex_);
+  frame_bytes_ += payload.size();
+  frames_.push_back(std::move(payload));
+  in_changed_.NotifyAll();
+  return Status::Ok();
+}
+
+void Session::WaitForRoom() {
+  for (;;) {
+    {
+      const MutexLock lock(in_mutex_);
+      // With nothing to do, the dispatcher would never make room.
+      const auto full = [this]() REQUIRES(in_mutex_) {
+        return !frames_.empty() &&
+               (frame_bytes_ > kQueuedCommandBytes || bulk_bytes_ > kQueuedBulkBytes);
+      };
+      if (closed_ || !full()) return;
+      in_changed_.WaitUntil(in_mutex_, std::chrono::steady_clock::now() + options_.heartbeat / 2);
+      if (closed_ || !full()) return;
+    }
+    // Busy, not dead.
+    Enqueue({wire::FrameKind::kAck, {}, {}, nullptr});
+  }
+}
+
+wire::Buffer Session::TakeBulk(std::uint64_t transfer) {
+  const MutexLock lock(in_mutex_);
+  const auto found = bulk_.find(transfer);
+  if (found == bulk_.end()) return {};
+  wire::Buffer buffer = std::move(found->second);
+  bulk_.erase(found);
+  bulk_bytes_ -= buffer.size();
+  in_changed_.NotifyAll();
+  return buffer;
+}
+
+// ------------------------------------------------------------------------------------ executing
+
+void Session::DispatchLoop() {
+  for (;;) {
+    wire::Buffer payload;
+    {
+      const MutexLock lock(in_mutex_);
+      while (frames_.empty() && !closed_) in_changed_.Wait(in_mutex_);
+      // What a client that has gone still wanted done is nobody's business any more.
+      if (closed_) return;
+      payload = std::move(frames_.front());
+      frames_.pop_front();
+    }
+    const Status status = DispatchFrame(payload);
+    {
+      const MutexLock lock(in_mutex_);
+      frame_bytes_ -= payload.size();
+      in_changed_.NotifyAll();
+      if (status.ok()) continue;
+      broken_ = status;
+    }
+    SayGoodbye(wire::RefusalCode::kMalformed, status.message());
+    Shutdown();
+    return;
+  }
+}
+
+Status Session::DispatchFrame(std::span<const std::byte> payload) {
+  while (!payload.empty()) {
+    wire::CommandHeader header;
+    if (payload.size() < sizeof header) return Status::Invalid("half a command");
+    std::memcpy(&header, payload.data(), sizeof header);
+    payload = payload.subspan(sizeof header);
+    if (header.bytes > payload.size()) return Status::Invalid("half a command");
+    Dispatch(header.id, header.ticket, payload.first(header.bytes));
+    payload = payload.subspan(header.bytes);
+    if (stopping_.load()) return Status::Ok();
+  }
+  return Status::Ok();
+}
+
+void Session::Dispatch(std::uint32_t id, std::uint64_t ticket, std::span<const std::byte> body) {
+  Call call(*this, id, ticket, body);
+  if (id == wire::IdOf(wire::InternalCommand::kSetContext)) return SetContext(call);
+  void (*handle)(Call&) = nullptr;
+  if (id >= wire::kFirstInternalId && id - wire::kFirstInternalId < internal_.size()) {
+    handle = internal_[id - wire::kFirstInternalId];
+  } else if (const auto handlers = CudaHandlers(); id < handlers.size()) {
+    handle = handlers[id].handle;
+  }
+  if (handle == nullptr) {
+    FARWARP_LOG(kWarn, "the client sent command %#x, which does not exist", id);
+    return call.Finish(CUDA_ERROR_NOT_SUPPORTED);
+  }
+  handle(call);
+}
+
+void Session::SetContext(Call& call) {
+  const wire::Handle handle(call.args().Get<std::uint64_t>());
+  auto* context = static_cast<CUcontext>(
+      handle.Is(wire::HandleKind::kContext) ? handles_.Find(handle) : nullptr);
+  // One that has been destroyed meanwhile is no context: what follows fails by itself.
+  context_.store(handle.bits(), std::memory_order_relaxed);
+  const CUresult result = driver().cuCtxSetCurrent(context);
+  if (result != CUDA_SUCCESS) call.Finish(result);
+}
+
+// ------------------------------------------------------------------------------------ outgoing
+
+void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body) {
+  if (to.ticket == 0) {
+    if (result != CUDA_SUCCESS) PushError(result, to.command_id);
+    return;
+  }
+  if (options_.drain_output) {
+    if (const std::string text = options_.drain_output(); !text.empty()) {
+      wire::Buffer output;
+      wire::Encoder(output).PutBlob(text.data(), text.size());
+      Push(wire::PushType::kOutput, output);
+    }
+  }
+  const wire::ReplyHeader header{to.ticket, static_cast<std::int32_t>(result),
+                                 static_cast<std::uint32_t>(body.size())};
+  wire::Buffer payload(sizeof header + body.size());
+  std::memcpy(payload.data(), &header, sizeof header);
+  if (!body.empty()) std::memcpy(payload.data() + sizeof header, body.data(), body.size());
+  Enqueue({wire::FrameKind::kReplies, std::move(payload), {}, nullptr});
+}
+
+void Session::PushError(CUresult result, std::uint32_t command) {
+  const std::uint64_t context = context_.load(std::memory_order_relaxed);
+  {
+    // A failed context fails each command; the client needs to hear it once.
+    const MutexLock lock(error_mutex_);
+    if (pushed_context_ == context && pushed_result_ == result) return;
+    pushed_context_ = context;
+    pushed_result_ = result;
+  }
+  wire::Buffer body;
+  wire::Encoder encoder(body);
+  encoder.Put(context);
+  encoder.Put(static_cast<std::int32_t>(result));
+  encoder.Put(command);
+  Push(wire::PushType::kError, body);
+}
+
+void Session::Push(wire::PushType type, std::span<const std::byte> body) {
+  wire::Buffer payload;
+  wire::Encoder encoder(payload);
+  encoder.Put(type);
+  encoder.PutRaw(body.data(), body.size());
+  Enqueue({wire::FrameKind::kPush, std::move(payload), {}, nullptr});
+}
+
+void Session::SendBulk(std::uint64_t transfer, std::span<const std::byte> data,
+                       std::shared_ptr<const void> owner) {
+  wire::Buffer payload(sizeof transfer);
+  std::memcpy(payload.data(), &transfer, sizeof transfer);
+  Enqueue({wire::FrameKind::kBulk, std::move(payload), data, std::move(owner)});
+}
+
+void Session::SayGoodbye(wire::RefusalCode code, const std::string& reason) noexcept {
+  Enqueue({wire::FrameKind::kGoodbye, wire::Farewell{code, reason}.Encode(), {}, nullptr});
+}
+
+void Session::Enqueue(Outgoing item) {
+  {
+    const MutexLock lock(out_mutex_);
+    if (out_dead_) return;
+    out_.push_back(std::move(item));
+    if (sender_active_) return;  // It will be sent by who is sending.
+    sender_active_ = true;
+  }
+  for (;;) {
+    Outgoing next;
+    {
+      const MutexLock lock(out_mutex_);
+      if (out_.empty()) {
+        sender_active_ = false;
+        return;
+      }
+      next = std::move(out_.front());
+      out_.pop_front();
+    }
+    if (SendItem(next).ok()) continue;
+    {
+      const MutexLock lock(out_mutex_);
+      out_dead_ = true;
+      out_.clear();
+      sender_active_ = false;
+    }
+    // The receiver finds the connection cut and ends the session.
+    channel_->Shutdown();
+    return;
+  }
+}
+
+Status Session::SendItem(const Outgoing& item) noexcept {
+  const auto send = [this](wire::FrameKind kind, std::span<const std::byte> first,
+                           std::span<const std::byte> second) {
+    const bool ordered = kind == wire::FrameKind::kReplies || kind == wire::FrameKind::kBulk ||
+                         kind == wire::FrameKind::kPush;
+    const wire::FrameHeader header{kind,
+                                   0,
+                                   0,
+                                   static_cast<std::uint32_t>(first.size() + second.size()),
+                                   ordered ? ++sequence_ : 0,
+                                   received_.load(std::memory_order_relaxed)};
+    return channel_->Send(header, first, second, Deadline::After(kSendPatience));
+  };
+  if (item.kind != wire::FrameKind::kBulk) return send(item.kind, item.payload, {});
+  wire::BulkHeader bulk{};
+  std::memcpy(&bulk.transfer, item.payload.data(), sizeof bulk.transfer);
+  while (bulk.offset < item.data.size()) {
+    const std::size_t bytes =
+        std::min<std::size_t>(item.data.size() - bulk.offset, wire::kBulkChunkBytes);
+    FARWARP_RETURN_IF_ERROR(
+        send(item.kind, std::as_bytes(std::span(&bulk, 1)), item.data.subspan(bulk.offset, bytes)));
+    bulk.offset += bytes;
+  }
+  return Status::Ok();
+}
+
+}  // namespace farwarp::server

@@ -1,0 +1,142 @@
+// Session: one client's connection inside its worker: executes the client's commands in order and
+// sends back replies, bytes and pushes.
+//
+//   receiver (the thread in Run)  frames in; bulk is put together, commands are queued, pings are
+//                                 answered even while the driver is busy
+//   dispatcher                    takes commands one by one, never waits for the device
+//   any thread                    Reply, Push and SendBulk: one order, the one in which they were
+//                                 called; whoever finds nobody sending sends
+//
+// The handshake up to the proof belongs to whoever accepted the connection; the session begins with
+// Start, which opens the address window and sends the welcome or a refusal.
+//
+// Thread-safe where stated; everything that waits has a deadline.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cuda/driver_api.h"
+#include "farwarp/base/status.h"
+#include "farwarp/base/thread_annotations.h"
+#include "farwarp/transport/channel.h"
+#include "farwarp/wire/encoder.h"
+#include "farwarp/wire/handshake.h"
+#include "farwarp/wire/push.h"
+#include "server/driver/table.h"
+#include "server/session/call.h"
+#include "server/session/handle_table.h"
+
+namespace farwarp::server {
+
+class CommandState;
+class Quota;
+
+class Session {
+ public:
+  struct Options {
+    const driver::Table* driver = nullptr;  // Initialised: cuInit has succeeded.
+    Quota* quota = nullptr;
+    std::vector<int> device_ordinals;            // The driver's device of each vGPU.
+    std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
+    std::uint64_t table_hash = 0;
+    std::chrono::milliseconds heartbeat{1000};
+    // What kernels printed since the last call; sent before each answer. Any thread.
+    std::function<std::string()> drain_output;
+  };
+
+  Session(std::unique_ptr<transport::Channel> channel, Options options);
+  // Ends the client's work and gives everything back. Waits for kernels; a worker process that is
+  // to go at once exits instead.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Answers a hello whose proof was right. On failure the client has been told why.
+  Status Start(const wire::Hello& hello);
+  // Serves the client until it goes, breaks a rule or is silent for too long. Ok means that it
+  // went.
+  Status Run();
+  // Makes Run return; any thread.
+  void Shutdown() noexcept;
+  // Tells the client that this is the end, and why; any thread.
+  void SayGoodbye(wire::RefusalCode code, const std::string& reason) noexcept;
+
+  const driver::Table& driver() const noexcept { return *options_.driver; }
+  HandleTable& handles() noexcept { return handles_; }  // Dispatch thread.
+  CommandState& state() noexcept { return *state_; }    // Dispatch thread.
+
+  // Answers a call; without a ticket a failure becomes the client's asynchronous error. Any thread.
+  void Reply(ReplyTo to, CUresult result, std::span<const std::byte> body = {});
+  // Any thread.
+  void Push(wire::PushType type, std::span<const std::byte> body);
+  // Sends `data` as `transfer`; `owner` keeps it alive until it has left. Any thread.
+  void SendBulk(std::uint64_t transfer, std::span<const std::byte> data,
+                std::shared_ptr<const void> owner);
+  // The bytes of a transfer that has come completely, once. Dispatch thread.
+  wire::Buffer TakeBulk(std::uint64_t transfer) EXCLUDES(in_mutex_);
+
+ private:
+  struct Outgoing {
+    wire::FrameKind kind;
+    wire::Buffer payload;  // Of a bulk item: its header.
+    std::span<const std::byte> data;
+    std::shared_ptr<const void> owner;
+  };
+
+  Result<wire::Welcome> MakeWelcome(const wire::Hello& hello);
+  Status Refuse(wire::RefusalCode code, const Status& status);
+  Status ReceiveLoop();
+  Status OnBulk(std::uint32_t bytes);
+  Status QueueCommands(wire::Buffer payload);
+  // Waits while the dispatcher has too much to do, and keeps the client informed meanwhile.
+  void WaitForRoom() EXCLUDES(in_mutex_);
+
+  void DispatchLoop();
+  Status DispatchFrame(std::span<const std::byte> payload);
+  void Dispatch(std::uint32_t id, std::uint64_t ticket, std::span<const std::byte> body);
+  void SetContext(Call& call);
+
+  void Enqueue(Outgoing item) EXCLUDES(out_mutex_);
+  Status SendItem(const Outgoing& item) noexcept;
+  void PushError(CUresult result, std::uint32_t command);
+
+  const std::unique_ptr<transport::Channel> channel_;
+  const Options options_;
+  HandleTable handles_;
+  std::unique_ptr<CommandState> state_;
+  std::vector<void (*)(Call&)> internal_;  // By id, from wire::kFirstInternalId.
+  std::atomic<std::uint64_t> context_{0};  // Handle of the dispatcher's current context.
+  std::thread dispatcher_;
+  std::atomic<bool> stopping_{false};
+
+  Mutex in_mutex_;
+  CondVar in_changed_;
+  std::deque<wire::Buffer> frames_ GUARDED_BY(in_mutex_);
+  std::size_t frame_bytes_ GUARDED_BY(in_mutex_) = 0;
+  std::map<std::uint64_t, wire::Buffer> bulk_ GUARDED_BY(in_mutex_);
+  std::size_t bulk_bytes_ GUARDED_BY(in_mutex_) = 0;
+  bool closed_ GUARDED_BY(in_mutex_) = false;
+  Status broken_ GUARDED_BY(in_mutex_);  // Why the dispatcher ended the session.
+
+  Mutex out_mutex_;
+  std::deque<Outgoing> out_ GUARDED_BY(out_mutex_);
+  bool sender_active_ GUARDED_BY(out_mutex_) = false;
+  bool out_dead_ GUARDED_BY(out_mutex_) = false;
+  std::uint64_t sequence_ = 0;  // Of the thread that has sender_active_.
+  std::atomic<std::uint64_t> received_{0};
+
+  Mutex error_mutex_;
+  std::uint64_t pushed_context_ GUARDED_BY(error_mutex_) = 0;
+  CUresult pushed_result_ GUARDED_BY(error_mutex_) = CUDA_SUCCESS;
+};
+
+}  // namespace farwarp::server
