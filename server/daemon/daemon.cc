@@ -308,7 +308,9 @@ void Daemon::OnWorkerEnd(WorkerPlace place) {
   lease.unused_since = std::chrono::steady_clock::now();
 
   const std::string lease_name = ShortId(lease.offer.id);
-  const bool crashed = !place->ending && !end.clean();
+  // Without a client, a driver that is cut off in the middle of its work is no crash.
+  const bool told = !end.signalled && (end.code == kExitServed || end.code == kExitRefused);
+  const bool crashed = !place->ending && !told && (end.signalled || !place->client_gone);
   if (crashed) {
     FARWARP_LOG(kError, "lease %s: worker %d of %s ended with %s", lease_name.c_str(), pid,
                 place->who.c_str(), end.Describe().c_str());
@@ -317,8 +319,8 @@ void Daemon::OnWorkerEnd(WorkerPlace place) {
     FARWARP_LOG(kInfo, "lease %s: worker %d of %s ended", lease_name.c_str(), pid,
                 place->who.c_str());
   }
-  // After a clean end the worker has said its goodbye itself, and ended the connection.
-  if (!end.clean()) {
+  // After an orderly end the worker has said its goodbye itself, and ended the connection.
+  if (!told) {
     SendFarewell(place->socket.get(), wire::FrameKind::kGoodbye, place->farewell);
   }
   if (!place->client_gone) Linger(std::move(place->socket));

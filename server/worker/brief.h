@@ -21,6 +21,11 @@ inline constexpr int kBriefFd = 5;    // The encoded brief.
 inline constexpr int kControlFd = 6;  // From the daemon: one wire::Farewell payload, or its end.
 inline constexpr int kLastWorkerFd = kControlFd;
 
+// How a worker ends.
+inline constexpr int kExitServed = 0;   // The client has been told everything.
+inline constexpr int kExitRefused = 3;  // It could not serve, and has told the client and the log.
+inline constexpr int kExitCutShort = 10;  // The driver did not give back in time.
+
 struct BriefVgpu {
   std::uint32_t device = 0;  // Ordinal of the physical device in the driver.
   std::uint64_t memory_bytes = 0;

@@ -1,0 +1,37 @@
+#include "server/worker/isolation.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace farwarp::server {
+
+Status Isolate(int last_fd) {
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Status::FromErrno("PR_SET_PDEATHSIG", errno);
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return Status::FromErrno("PR_SET_NO_NEW_PRIVS", errno);
+  }
+  if (::close_range(static_cast<unsigned>(last_fd) + 1, ~0u, 0) != 0) {
+    return Status::FromErrno("close_range", errno);
+  }
+  for (int fd = 3; fd <= last_fd; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  // A core holds a tenant's data, and writing one delays giving the memory back.
+  const rlimit none{0, 0};
+  if (::setrlimit(RLIMIT_CORE, &none) != 0) return Status::FromErrno("RLIMIT_CORE", errno);
+  if (::prctl(PR_SET_DUMPABLE, 0) != 0) return Status::FromErrno("PR_SET_DUMPABLE", errno);
+  ::signal(SIGPIPE, SIG_IGN);
+  return Status::Ok();
+}
+
+Status CheckDaemon(std::uint32_t daemon_pid) {
+  if (static_cast<std::uint32_t>(::getppid()) != daemon_pid) {
+    return Status::Closed("the daemon has ended");
+  }
+  return Status::Ok();
+}
+
+}  // namespace farwarp::server
