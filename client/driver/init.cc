@@ -1,4 +1,4 @@
-// cuInit, versions, look-up of entry points, and what is refused to NVIDIA's own runtime.
+// cuInit, versions, and what is refused to NVIDIA's own runtime.
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -8,7 +8,6 @@
 #include "client/custom.h"
 #include "client/driver/process.h"
 #include "client/driver/unsupported.h"
-#include "cuda/proc_address.h"
 #include "farwarp/base/log.h"
 
 namespace farwarp::client {
@@ -54,29 +53,6 @@ CUresult cuDriverGetVersion(int* driverVersion) {
   *driverVersion =
       Process::Start() == CUDA_SUCCESS ? Process::Get()->driver_version() : int{CUDA_VERSION};
   return CUDA_SUCCESS;
-}
-
-CUresult cuGetProcAddress_v2(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags,
-                             CUdriverProcAddressQueryResult* symbolStatus) {
-  constexpr cuuint64_t kKnown =
-      CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
-  if (symbol == nullptr || pfn == nullptr || (flags & ~kKnown) != 0 || flags == kKnown) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  *pfn = nullptr;
-  const auto found = cuda::FindProcAddress(
-      symbol, cudaVersion, (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0);
-  *pfn = found.function;
-  if (symbolStatus != nullptr) {
-    *symbolStatus = static_cast<CUdriverProcAddressQueryResult>(found.status);
-  } else if (found.function == nullptr) {
-    return CUDA_ERROR_NOT_FOUND;
-  }
-  return CUDA_SUCCESS;
-}
-
-CUresult cuGetProcAddress(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags) {
-  return cuGetProcAddress_v2(symbol, pfn, cudaVersion, flags, nullptr);
 }
 
 CUresult cuGetExportTable(const void** ppExportTable, const CUuuid* /*pExportTableId*/) {

@@ -4,9 +4,6 @@
 
 namespace farwarp::server::driver {
 
-// Generated.
-int FillTable(Table& table, void* (*find)(void* library, const char* name), void* library);
-
 Result<std::unique_ptr<Driver>> Driver::Load(const std::string& path) {
   // Local: its names must not meet those of a client library in the same process (tests).
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

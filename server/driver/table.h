@@ -14,6 +14,10 @@
 
 namespace farwarp::server::driver {
 
+// Fills every member with what `find(library, name)` knows, the rest with functions that answer
+// CUDA_ERROR_NOT_SUPPORTED. Returns how many it did not know. Generated.
+int FillTable(Table& table, void* (*find)(void* library, const char* name), void* library);
+
 // A loaded driver. It stays loaded for the life of the process: drivers do not survive dlclose.
 class Driver {
  public:

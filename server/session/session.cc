@@ -266,13 +266,7 @@ void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body
     if (result != CUDA_SUCCESS) PushError(result, to.command_id);
     return;
   }
-  if (options_.drain_output) {
-    if (const std::string text = options_.drain_output(); !text.empty()) {
-      wire::Buffer output;
-      wire::Encoder(output).PutBlob(text.data(), text.size());
-      Push(wire::PushType::kOutput, output);
-    }
-  }
+  if (options_.flush_output) options_.flush_output();
   const wire::ReplyHeader header{to.ticket, static_cast<std::int32_t>(result),
                                  static_cast<std::uint32_t>(body.size())};
   wire::Buffer payload(sizeof header + body.size());

@@ -49,8 +49,8 @@ class Session {
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
     std::uint64_t table_hash = 0;
     std::chrono::milliseconds heartbeat{1000};
-    // What kernels printed since the last call; sent before each answer. Any thread.
-    std::function<std::string()> drain_output;
+    // Called before each answer leaves, on any thread: pushes what kernels have printed so far.
+    std::function<void()> flush_output;
   };
 
   Session(std::unique_ptr<transport::Channel> channel, Options options);
