@@ -93,7 +93,10 @@ def header(model, shared_tags=()):
         else:
             lines += type_lines(entry)
     lines.append("")
+    # Whoever defines one of these exports it, whatever the default visibility; a version script has the last word.
+    lines += ["#pragma GCC visibility push(default)"]
     lines += [prototype(function) + ";" for function in model["functions"]]
+    lines += ["#pragma GCC visibility pop"]
     lines += ["", "#ifdef __cplusplus", '}  /* extern "C" */', "#endif", "#undef FARWARP_ABI_ALIGNED", f"#endif  /* {guard} */", ""]
     return "\n".join(lines)
 
