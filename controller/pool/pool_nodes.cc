@@ -188,18 +188,26 @@ void Pool::LeaseMissing(Time now, Node& node, Lease& lease, bool first, Actions&
     case LeaseState::kPreparing:
       return;  // The report left the node before the command arrived.
     case LeaseState::kReleasing:
-      if (!node.owed.contains({lease.id, true})) Remove(lease.id);
+      if (first) {
+        Remove(lease.id);
+      } else if (!node.owed.contains({lease.id, true})) {
+        Revoke(now, node, lease.id, "not confirmed that it was released", actions);
+      }
       return;
     case LeaseState::kActive:
       break;
   }
   if (node.owed.contains({lease.id, false})) return;
-  lease.connections = 0;
-  for (Vgpu& vgpu : lease.vgpus) vgpu.memory_used_bytes = 0;
-  UpdateHolding(now, lease);
-  if (first && lease.idle_since && !lease.restored) {
-    End(lease, "", actions);
-    return;
+  // Only a hello is the node's whole truth: a status may have been put together before the lease
+  // was prepared and sent after that was confirmed.
+  if (first) {
+    lease.connections = 0;
+    for (Vgpu& vgpu : lease.vgpus) vgpu.memory_used_bytes = 0;
+    UpdateHolding(now, lease);
+    if (lease.idle_since && !lease.restored) {
+      End(lease, "", actions);
+      return;
+    }
   }
   Prepare(now, node, lease, actions);
 }

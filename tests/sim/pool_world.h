@@ -64,7 +64,8 @@ class World {
     bool running = true;
     std::optional<SessionId> session;
     std::map<LeaseId, Held> held;
-    std::deque<Action> inbox;  // Commands under way to the node.
+    std::vector<HeldLease> earlier;  // As of the report before.
+    std::deque<Action> inbox;        // Commands under way to the node.
     Time next_report{0};
   };
   struct Launcher {

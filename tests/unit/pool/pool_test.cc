@@ -51,9 +51,10 @@ TEST_F(PoolTest, RefusesAtOnceWithoutWaiting) {
   Grant(2, 1, Ask({{6 * kGiB, 0, 0}}));
   const TellRefused full =
       Only<TellRefused>(pool_.Requested(now_, 3, Ask({{4 * kGiB, 0, 20}}, Time{0}), 0));
-  EXPECT_EQ(full.reason,
-            "a vGPU of 4 GiB and 20 % compute does not fit now; the most free is 2 GiB of memory and "
-            "25 % of compute on device 0 of node a");
+  EXPECT_EQ(
+      full.reason,
+      "a vGPU of 4 GiB and 20 % compute does not fit now; the most free is 2 GiB of memory and "
+      "25 % of compute on device 0 of node a");
   const TellRefused large =
       Only<TellRefused>(pool_.Requested(now_, 4, Ask({{16 * kGiB, 0, 1}}, Time{0}), 0));
   EXPECT_NE(large.reason.find("a lease is placed on one node; the largest device is 8 GiB"),
@@ -211,6 +212,17 @@ TEST_F(PoolTest, AReturningNodeKeepsItsLeasesAndGetsLostOnesAgain) {
   const SendPrepare again = Only<SendPrepare>(Attach(3, restarted));
   EXPECT_EQ(again.lease, prepare.lease);
   EXPECT_EQ(again.secret, prepare.secret);
+}
+
+TEST_F(PoolTest, AStatusFromBeforeTheLeaseDoesNotEndIt) {
+  Attach(1, MakeNode("a", {8 * kGiB}));
+  const SendPrepare prepare = Only<SendPrepare>(pool_.Requested(now_, 10, Ask({{4 * kGiB}}), 0));
+  pool_.NodeAnswered(now_, 1, prepare.lease, false, Status::Ok());
+  pool_.NodeReported(now_, 1, {Held(prepare, 1)});
+  pool_.Released(now_, prepare.lease);
+  const Actions late = pool_.NodeReported(now_, 1, {});
+  EXPECT_TRUE(All<SendRevoke>(late).empty());
+  EXPECT_EQ(Only<SendPrepare>(late).lease, prepare.lease);
 }
 
 TEST_F(PoolTest, ALeaseWhoseDeviceVanishedEnds) {
