@@ -158,6 +158,9 @@ Status CompleteConfig(const std::string& host_name, Config& config) {
     return Status::Invalid("--lease-fd and --address-fd belong to --private");
   }
   if (config.is_private) config.controller.clear();
+  const bool has_port =
+      config.controller.find(':', config.controller.rfind(']') + 1) != std::string::npos;
+  if (!config.controller.empty() && !has_port) config.controller += ":7460";
   const bool good_name =
       config.node_name.size() <= 253 &&
       std::all_of(config.node_name.begin(), config.node_name.end(), [](unsigned char c) {

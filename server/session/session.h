@@ -29,6 +29,7 @@
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/transport/channel.h"
 #include "farwarp/wire/encoder.h"
+#include "farwarp/wire/grant.h"
 #include "farwarp/wire/handshake.h"
 #include "farwarp/wire/push.h"
 #include "server/driver/table.h"
@@ -45,6 +46,7 @@ class Session {
   struct Options {
     const driver::Table* driver = nullptr;  // Initialised: cuInit has succeeded.
     Quota* quota = nullptr;
+    wire::LeaseId lease{};                       // Gives the vGPUs their identity.
     std::vector<int> device_ordinals;            // The driver's device of each vGPU.
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
     std::uint64_t table_hash = 0;

@@ -6,6 +6,7 @@
 #include "server/session/commands/state.h"
 #include "server/session/quota.h"
 #include "server/session/session.h"
+#include "server/session/vgpu_identity.h"
 
 namespace farwarp::server {
 namespace {
@@ -63,11 +64,7 @@ Result<wire::Welcome> Session::MakeWelcome(const wire::Hello& hello) {
     if (!snapshot.ok()) return snapshot.status();
     const std::size_t i = devices.size();
     // Two vGPUs of one card are two devices to the program.
-    for (const auto& other : welcome.devices) {
-      if (other.uuid == snapshot->uuid) {
-        snapshot->uuid[15] = static_cast<std::uint8_t>(snapshot->uuid[15] ^ (0x80 + i));
-      }
-    }
+    snapshot->uuid = DeriveUuid(options_.lease, static_cast<std::uint32_t>(i), snapshot->uuid);
     snapshot->total_memory_bytes = options_.quota->Limit(static_cast<std::uint32_t>(i));
     if (i < options_.compute_percent.size()) {
       snapshot->compute_percent = options_.compute_percent[i];

@@ -3,16 +3,14 @@
 // Calls the driver; one thread, after cuInit.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 
 #include "farwarp/base/status.h"
 #include "server/driver/table.h"
+#include "server/session/vgpu_identity.h"
 
 namespace farwarp::server {
-
-using Uuid = std::array<std::uint8_t, 16>;
 
 struct DeviceFacts {
   CUdevice device = 0;

@@ -60,6 +60,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
   Session::Options options;
   options.driver = &driver.driver->table();
   options.quota = &quota;
+  options.lease = brief.lease;
   options.table_hash = wire::kTableHash;
   for (const BriefVgpu& vgpu : brief.vgpus) {
     options.device_ordinals.push_back(static_cast<int>(vgpu.device));
@@ -71,11 +72,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
 Status ServeSession(std::unique_ptr<transport::SocketChannel> channel, const wire::Hello& hello,
                     Session::Options options, OutputPipe& output) {
   const int socket_fd = channel->fd();
-  // It delivers what it takes itself, so that text keeps its order whoever takes it.
-  options.drain_output = [&output] {
-    output.Flush();
-    return std::string();
-  };
+  options.flush_output = [&output] { output.Flush(); };
   Session session(std::move(channel), std::move(options));
   auto watch = Watch::Start(socket_fd, kControlFd, [&session](const wire::Farewell& farewell) {
     session.SayGoodbye(farewell.code, farewell.reason);
