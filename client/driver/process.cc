@@ -10,6 +10,7 @@
 #include "client/driver/callbacks.h"
 #include "client/driver/grant_source.h"
 #include "client/driver/visible_devices.h"
+#include "cuda/wire_ids.h"
 #include "farwarp/base/log.h"
 
 namespace farwarp::client {
@@ -131,11 +132,20 @@ Process::Process()
     : callbacks_(std::make_unique<Callbacks>(*this)),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}
 
-CUresult Process::Use(std::unique_ptr<Session> session) {
+CUresult Process::Use(std::unique_ptr<Session> session,
+                      const std::vector<std::uint32_t>& ordinals) {
   session_ = std::move(session);
   const auto& snapshots = session_->welcome().devices;
+  std::vector<std::uint32_t> order = ordinals;
+  for (std::uint32_t i = 0; ordinals.empty() && i < snapshots.size(); ++i) order.push_back(i);
   std::vector<DeviceUuid> uuids;
-  for (const auto& snapshot : snapshots) uuids.push_back(snapshot.uuid);
+  for (const std::uint32_t vgpu : order) {
+    if (vgpu >= snapshots.size()) {
+      Complain("the grant names a vGPU that the server does not have");
+      return CUDA_ERROR_DEVICE_UNAVAILABLE;
+    }
+    uuids.push_back(snapshots[vgpu].uuid);
+  }
   const auto visible = VisibleDevices(std::getenv("CUDA_VISIBLE_DEVICES"), uuids);
   if (visible.empty()) return CUDA_ERROR_NO_DEVICE;
   // Every vGPU of the lease has an equal part of the window, visible or not, so that an address
@@ -157,6 +167,7 @@ CUresult Process::Connect(Process& process) {
     return CUDA_ERROR_NO_DEVICE;
   }
   Session::Options options;
+  options.table_hash = wire::kTableHash;
   options.on_host_callback = [&process](std::uint64_t number) {
     process.HostFunctionReached(number);
   };
@@ -165,7 +176,9 @@ CUresult Process::Connect(Process& process) {
     Complain(session.status().message());
     return CUDA_ERROR_DEVICE_UNAVAILABLE;
   }
-  return process.Use(std::move(*session));
+  std::vector<std::uint32_t> ordinals;
+  for (const wire::GrantedGpu& gpu : grant->gpus) ordinals.push_back(gpu.ordinal);
+  return process.Use(std::move(*session), ordinals);
 }
 
 CUresult Process::Begin() noexcept {
@@ -184,6 +197,13 @@ CUresult Process::Begin() noexcept {
       current_.store(nullptr);
     });
     current_.store(process, std::memory_order_release);
+    if (Flag("FARWARP_STATS")) {
+      std::atexit([] {
+        if (Process* now = Get(); now != nullptr) {
+          WriteStatistics(now->session().statistics(), std::getenv("FARWARP_STATS"));
+        }
+      });
+    }
     return CUDA_SUCCESS;
   } catch (...) {
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -199,7 +219,7 @@ CUresult Process::Start() noexcept {
 
 Process* Process::Adopt(std::unique_ptr<Session> session) {
   auto* process = new Process;
-  if (process->Use(std::move(session)) != CUDA_SUCCESS) return nullptr;
+  if (process->Use(std::move(session), {}) != CUDA_SUCCESS) return nullptr;
   current_.store(process, std::memory_order_release);
   return process;
 }

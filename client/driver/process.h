@@ -125,8 +125,9 @@ class Process {
   };
 
   Process();
-  // Builds the devices that CUDA_VISIBLE_DEVICES shows.
-  CUresult Use(std::unique_ptr<Session> session);
+  // Builds the devices that CUDA_VISIBLE_DEVICES shows. `ordinals` are the grant's: which vGPU of
+  // the lease is the program's first, second, …; empty for the lease's own order.
+  CUresult Use(std::unique_ptr<Session> session, const std::vector<std::uint32_t>& ordinals);
   static CUresult Begin() noexcept;
   static CUresult Connect(Process& process);
 

@@ -138,6 +138,7 @@ Status Session::Handshake(const wire::Grant& grant) {
   const Deadline deadline = Deadline::After(options_.connect_timeout);
   wire::Hello hello;
   hello.lease = grant.lease;
+  hello.table_hash = options_.table_hash;
   hello.process_id = static_cast<std::uint32_t>(::getpid());
   hello.process_name = ProcessName();
   hello.windows = windows_;

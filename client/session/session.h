@@ -51,6 +51,7 @@ class Session {
     bool map_window = true;  // Reserve the address window in this process. Off where the server
                              // shares the process (tests).
     std::chrono::milliseconds connect_timeout{2000};
+    std::uint64_t table_hash = 0;  // Of the API table this client was generated from.
     // What to do when a host function is reached. Runs on the receiver thread and must not wait.
     std::function<void(std::uint64_t callback)> on_host_callback;
   };

@@ -393,12 +393,12 @@ TEST_F(Remoting, HostFunctionsKeepTheOrderOfTheirStream) {
 TEST_F(Remoting, OneThreadsWaitDoesNotHoldUpAnother) {
   const CUfunction wait = Function("wait");
   const CUfunction fill = Function("fill");
+  const CUdeviceptr out = Allocate(4);
   ASSERT_EQ(cu::cuLaunchKernel(wait, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr), CUDA_SUCCESS);
   std::thread waiter([&] {
     cu::cuCtxSetCurrent(context_);
     EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
   });
-  const CUdeviceptr out = Allocate(4);
   for (int i = 0; i < 100; ++i) ASSERT_EQ(Fill(fill, out, i, 1), CUDA_SUCCESS);
   EXPECT_EQ(cu::cuStreamQuery(nullptr), CUDA_ERROR_NOT_READY);
   loop_.driver().OpenGate();

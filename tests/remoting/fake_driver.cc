@@ -401,8 +401,12 @@ void FillMemory(server::driver::Table& t) {
   };
   t.cuMemMap = [](CUdeviceptr address, std::size_t bytes, std::size_t, CUmemGenericAllocationHandle,
                   unsigned long long) {
-    return ::mprotect(At(address), bytes, PROT_READ | PROT_WRITE) == 0 ? CUDA_SUCCESS
-                                                                       : CUDA_ERROR_MAP_FAILED;
+    if (::mprotect(At(address), bytes, PROT_READ | PROT_WRITE) != 0) return CUDA_ERROR_MAP_FAILED;
+    // What some other lease has left behind.
+    for (std::uint64_t page = 0; page < bytes; page += 4096) {
+      *static_cast<unsigned char*>(At(address + page)) = 0xdd;
+    }
+    return CUDA_SUCCESS;
   };
   t.cuMemSetAccess = [](CUdeviceptr, std::size_t, const CUmemAccessDesc*, std::size_t) {
     return CUDA_SUCCESS;
@@ -467,6 +471,7 @@ void FillStreams(server::driver::Table& t) {
     if (context->failed != CUDA_SUCCESS) return context->failed;
     return world->done >= LastOf(stream) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
   };
+  t.cuStreamSynchronize = [](CUstream stream) { return WaitUntil(LastOf(stream)); };
   t.cuStreamWaitEvent = [](CUstream stream, CUevent, unsigned) {
     // One queue: what the event covers is in front already.
     return Give(stream, [](FakeContext&) {});

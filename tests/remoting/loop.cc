@@ -37,6 +37,7 @@ Loop::Loop(std::vector<std::uint64_t> limits)
       std::thread([this, channel = std::move(server_end)]() mutable { Serve(std::move(channel)); });
   client::Session::Options options;
   options.map_window = false;
+  options.table_hash = wire::kTableHash;
   options.on_host_callback = [this](std::uint64_t number) {
     process_->HostFunctionReached(number);
   };

@@ -103,6 +103,13 @@ TEST_F(RemoteMemory, AddressesOutsideAllocationsAreRefusedAtOnce) {
   EXPECT_EQ(cu::cuMemcpyHtoD_v2(address, bytes, 1), CUDA_ERROR_INVALID_VALUE);
 }
 
+TEST_F(RemoteMemory, NobodySeesWhatAnotherLeaseLeftBehind) {
+  const CUdeviceptr address = Allocate(5 * kMiB);
+  std::vector<unsigned char> bytes(5 * kMiB);
+  ASSERT_EQ(cu::cuMemcpyDtoH_v2(bytes.data(), address, bytes.size()), CUDA_SUCCESS);
+  for (std::size_t i = 0; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], 0) << i;
+}
+
 class CopySizes : public RemoteMemory, public testing::WithParamInterface<std::size_t> {
  protected:
   CopySizes() : RemoteMemory({std::uint64_t{512} * kMiB}) {}

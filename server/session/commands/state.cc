@@ -130,7 +130,23 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
   }
   vgpu.ranges[address] = {bytes, physical};
   vgpu.mapped += bytes;
-  return CUDA_SUCCESS;
+  return Scrub(address, bytes);
+}
+
+// No lease may see what another left in the device's memory. The one wait in the dispatcher: for a
+// fill that stands in no client's stream.
+CUresult CommandState::Scrub(std::uint64_t address, std::uint64_t bytes) {
+  CUcontext context = nullptr;
+  CUresult result = driver_.cuCtxGetCurrent(&context);
+  if (result != CUDA_SUCCESS) return result;
+  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  WaitPairs::Pair pair;
+  result = waits.pairs.Take(driver_, context, &pair);
+  if (result != CUDA_SUCCESS) return result;
+  result = driver_.cuMemsetD8Async(address, 0, bytes, pair.stream);
+  if (result == CUDA_SUCCESS) result = driver_.cuStreamSynchronize(pair.stream);
+  waits.pairs.Return(pair);
+  return result;
 }
 
 CUresult CommandState::UnmapRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes) {

@@ -119,6 +119,7 @@ class CommandState {
   };
 
   CUresult MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  CUresult Scrub(std::uint64_t address, std::uint64_t bytes);
 
   const driver::Table& driver_;
   Quota& quota_;
