@@ -71,6 +71,8 @@ Image::Image(const void* wrapper) {
       if (IsContainer(*part)) parts_.push_back(*part);
     }
   }
+  FARWARP_LOG(kDebug, "cuda runtime: device code of version %u with %zu relocatable parts%s",
+              header.version, parts_.size(), code_ == nullptr ? ", none linked" : "");
 }
 
 cudaError_t Image::Load(const Driver& d, CUlibrary* library) {
