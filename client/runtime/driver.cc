@@ -27,8 +27,17 @@ void Resolve(GetProcAddress resolve, const char* name, int version, cuuint64_t f
                                                      : &Missing<Function>::Call;
 }
 
-void Fill(GetProcAddress resolve, cuuint64_t flags, Driver* driver) {
-#define X(name, version, symbol) Resolve(resolve, "cu" #name, version, flags, &driver->name);
+void FillLegacy(GetProcAddress resolve, Driver* driver) {
+#define X(name, version, twin_version, symbol) \
+  Resolve(resolve, "cu" #name, version, CU_GET_PROC_ADDRESS_LEGACY_STREAM, &driver->name);
+#include "client/runtime/driver_functions.inc"
+#undef X
+}
+
+void FillPerThread(GetProcAddress resolve, Driver* driver) {
+#define X(name, version, twin_version, symbol)                                              \
+  Resolve(resolve, "cu" #name, twin_version, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, \
+          &driver->name);
 #include "client/runtime/driver_functions.inc"
 #undef X
 }
@@ -54,8 +63,8 @@ Status LoadDriver(DriverTables* tables, int* version) {
     return Status::Unavailable("the CUDA driver is of version " + std::to_string(*version) +
                                ", this runtime needs " + std::to_string(kOldestDriver));
   }
-  Fill(resolve, CU_GET_PROC_ADDRESS_LEGACY_STREAM, &tables->legacy);
-  Fill(resolve, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &tables->per_thread);
+  FillLegacy(resolve, &tables->legacy);
+  FillPerThread(resolve, &tables->per_thread);
   return Status::Ok();
 }
 

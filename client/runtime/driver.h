@@ -17,7 +17,7 @@
 namespace farwarp::runtime {
 
 struct Driver {
-#define X(name, version, symbol) decltype(&::symbol) name;
+#define X(name, version, twin_version, symbol) decltype(&::symbol) name;
 #include "client/runtime/driver_functions.inc"
 #undef X
 };

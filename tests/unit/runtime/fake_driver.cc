@@ -112,10 +112,11 @@ struct Register {
   FAKE_(symbol, name, version, false, EnterContext, params, __VA_ARGS__)
 #define FAKE_INIT(symbol, name, version, params, ...) \
   FAKE_(symbol, name, version, false, Enter, params, __VA_ARGS__)
-// With the twin for per-thread default streams.
-#define FAKE_TWIN(symbol, suffix, name, version, params, ...)            \
-  FAKE_(symbol, name, version, false, EnterContext, params, __VA_ARGS__) \
-  FAKE_(symbol##suffix, name, version, true, EnterContext, params, __VA_ARGS__)
+// With the twin for per-thread default streams, which came with CUDA 7.0 at the earliest.
+#define FAKE_TWIN(symbol, suffix, name, version, params, ...)                              \
+  FAKE_(symbol, name, version, false, EnterContext, params, __VA_ARGS__)                   \
+  FAKE_(symbol##suffix, name, version < 7000 ? 7000 : version, true, EnterContext, params, \
+        __VA_ARGS__)
 
 FAKE_EXPORT CUresult cuInit(unsigned) {
   Enter("cuInit", false);
