@@ -19,6 +19,8 @@ constexpr int kSilentHeartbeats = 5;
 // What may wait for the dispatcher before the client is slowed down.
 constexpr std::size_t kQueuedCommandBytes = std::size_t{16} << 20;
 constexpr std::size_t kQueuedBulkBytes = std::size_t{256} << 20;
+// Answers that may wait for the client to take them before it is served no further.
+constexpr std::size_t kQueuedItems = 8192;
 // What may wait without a command that asks for it.
 constexpr std::size_t kMaxBulkBytes = wire::kMaxImageBytes + kQueuedBulkBytes;
 constexpr std::size_t kMaxTransfers = 4096;
@@ -226,6 +228,7 @@ Status Session::DispatchFrame(std::span<const std::byte> payload) {
     std::memcpy(&header, payload.data(), sizeof header);
     payload = payload.subspan(sizeof header);
     if (header.bytes > payload.size()) return Status::Invalid("half a command");
+    if (out_items_.load(std::memory_order_relaxed) > kQueuedItems) WaitForReader();
     Dispatch(header.id, header.ticket, payload.first(header.bytes));
     payload = payload.subspan(header.bytes);
     if (stopping_.load()) return Status::Ok();
@@ -316,6 +319,7 @@ void Session::Enqueue(Outgoing item) {
     const MutexLock lock(out_mutex_);
     if (out_dead_) return;
     out_.push_back(std::move(item));
+    out_items_.store(out_.size(), std::memory_order_relaxed);
     if (sender_active_) return;  // It will be sent by who is sending.
     sender_active_ = true;
   }
@@ -329,17 +333,29 @@ void Session::Enqueue(Outgoing item) {
       }
       next = std::move(out_.front());
       out_.pop_front();
+      out_items_.store(out_.size(), std::memory_order_relaxed);
+      if (out_.size() == kQueuedItems / 2) out_shrank_.NotifyAll();
     }
     if (SendItem(next).ok()) continue;
     {
       const MutexLock lock(out_mutex_);
       out_dead_ = true;
       out_.clear();
+      out_items_.store(0, std::memory_order_relaxed);
+      out_shrank_.NotifyAll();
       sender_active_ = false;
     }
     // The receiver finds the connection cut and ends the session.
     channel_->Shutdown();
     return;
+  }
+}
+
+void Session::WaitForReader() {
+  const MutexLock lock(out_mutex_);
+  // Ends: whoever sends gives up on a client that takes nothing for kSendPatience.
+  while (!out_dead_ && sender_active_ && out_.size() > kQueuedItems / 2 && !stopping_.load()) {
+    out_shrank_.WaitUntil(out_mutex_, std::chrono::steady_clock::now() + options_.heartbeat);
   }
 }
 

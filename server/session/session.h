@@ -108,6 +108,8 @@ class Session {
   void SetContext(Call& call);
 
   void Enqueue(Outgoing item) EXCLUDES(out_mutex_);
+  // Waits while the client takes its answers more slowly than it asks for them.
+  void WaitForReader() EXCLUDES(out_mutex_);
   Status SendItem(const Outgoing& item) noexcept;
   void PushError(CUresult result, std::uint32_t command);
 
@@ -131,6 +133,8 @@ class Session {
 
   Mutex out_mutex_;
   std::deque<Outgoing> out_ GUARDED_BY(out_mutex_);
+  CondVar out_shrank_;
+  std::atomic<std::size_t> out_items_{0};  // Of out_; relaxed, for a look without the mutex.
   bool sender_active_ GUARDED_BY(out_mutex_) = false;
   bool out_dead_ GUARDED_BY(out_mutex_) = false;
   std::uint64_t sequence_ = 0;  // Of the thread that has sender_active_.

@@ -130,7 +130,12 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
   }
   vgpu.ranges[address] = {bytes, physical};
   vgpu.mapped += bytes;
-  return Scrub(address, bytes);
+  result = Scrub(address, bytes);
+  // A range that was not cleared is not the lease's: the client hears that there is none.
+  if (result != CUDA_SUCCESS)
+    static_cast<void>(
+        UnmapRange(static_cast<std::uint32_t>(&vgpu - vgpus_.data()), address, bytes));
+  return result;
 }
 
 // No lease may see what another left in the device's memory. The one wait in the dispatcher: for a

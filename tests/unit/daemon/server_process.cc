@@ -22,6 +22,7 @@
 
 #include "farwarp/base/bytes.h"
 #include "farwarp/wire/decoder.h"
+#include "farwarp/wire/handle.h"
 #include "farwarp/wire/push.h"
 
 namespace farwarp::testing {
@@ -290,6 +291,22 @@ bool WireClient::Send(wire::InternalCommand command, const wire::Buffer& body,
       .ok();
 }
 
+bool WireClient::SendMany(wire::InternalCommand command, const wire::Buffer& body,
+                          std::uint64_t count) {
+  if (channel_ == nullptr) return false;
+  wire::Buffer payload;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const wire::CommandHeader command_header{
+        wire::IdOf(command), static_cast<std::uint32_t>(body.size()), next_ticket_++};
+    wire::Encoder(payload).PutStruct(command_header);
+    payload.insert(payload.end(), body.begin(), body.end());
+  }
+  wire::FrameHeader header = MakeHeader(wire::FrameKind::kCommands, payload.size());
+  header.sequence = ++sequence_;
+  header.acknowledged = received_;
+  return channel_->Send(header, payload, {}, Deadline::After(std::chrono::seconds(1))).ok();
+}
+
 void WireClient::SendRaw(const wire::Buffer& bytes) {
   if (channel_ == nullptr) return;
   // The server may have hung up already; that is its right.
@@ -350,6 +367,19 @@ std::int32_t WireClient::AcquireCredit(std::uint64_t bytes, std::uint32_t vgpu) 
   encoder.Put(vgpu);
   encoder.Put(bytes);
   return Call(wire::InternalCommand::kAcquireCredit, body).result;
+}
+
+bool WireClient::UseContext() {
+  const wire::Handle context(wire::HandleKind::kContext, 1, 1);
+  wire::Buffer retain;
+  wire::Encoder encoder(retain);
+  encoder.Put(context.bits());
+  encoder.Put(std::uint32_t{0});
+  encoder.Put(std::uint32_t{0});
+  wire::Buffer set;
+  wire::Encoder(set).Put(context.bits());
+  return Call(wire::InternalCommand::kRetainPrimaryContext, retain).result == 0 &&
+         Send(wire::InternalCommand::kSetContext, set, 0);
 }
 
 std::int32_t WireClient::MapRange(std::uint64_t offset, std::uint64_t bytes) {

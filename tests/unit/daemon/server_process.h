@@ -97,6 +97,8 @@ class WireClient {
   const std::string& output() const { return output_; }
 
   bool Send(wire::InternalCommand command, const wire::Buffer& body, std::uint64_t ticket);
+  // One frame with the same command `count` times, each wanting an answer.
+  bool SendMany(wire::InternalCommand command, const wire::Buffer& body, std::uint64_t count);
   // Bytes without any frame.
   void SendRaw(const wire::Buffer& bytes);
   // Sends and waits for the reply.
@@ -108,6 +110,8 @@ class WireClient {
   // Bytes that are free in the lease, or 0 after an error.
   std::uint64_t FreeBytes(std::uint32_t vgpu = 0);
   std::int32_t AcquireCredit(std::uint64_t bytes, std::uint32_t vgpu = 0);
+  // Makes vGPU 0's primary context current; mapping needs one.
+  bool UseContext();
   std::int32_t MapRange(std::uint64_t offset, std::uint64_t bytes);
 
  private:
