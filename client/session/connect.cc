@@ -17,10 +17,22 @@
 namespace farwarp::client {
 namespace {
 
-// Where device memory may lie: far from what the system uses by itself.
-constexpr std::uint64_t kWindowBytes = std::uint64_t{2} << 40;
-constexpr std::uint64_t kWindowBases[] = {0x2000'0000'0000, 0x3000'0000'0000, 0x4000'0000'0000,
-                                          0x1000'0000'0000};
+// Where device memory may lie: far from what the system uses by itself. The thread sanitizer allows
+// only addresses below 2 TiB.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FARWARP_LOW_WINDOW 1
+#endif
+#endif
+#ifdef FARWARP_LOW_WINDOW
+constexpr wire::AddressWindow kWindows[] = {{0x100'0000'0000, std::uint64_t{1} << 39}};
+#else
+constexpr std::uint64_t kTwoTebibytes = std::uint64_t{2} << 40;
+constexpr wire::AddressWindow kWindows[] = {{0x2000'0000'0000, kTwoTebibytes},
+                                            {0x3000'0000'0000, kTwoTebibytes},
+                                            {0x4000'0000'0000, kTwoTebibytes},
+                                            {0x1000'0000'0000, kTwoTebibytes}};
+#endif
 
 Status SendHandshake(transport::Channel& channel, wire::FrameKind kind,
                      std::span<const std::byte> payload, Deadline deadline) {
@@ -63,7 +75,7 @@ std::string ProcessName() {
 Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
     : channel_(std::move(channel)), options_(std::move(options)) {}
 
-Session::~Session() {
+void Session::Stop() {
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
@@ -73,6 +85,10 @@ Session::~Session() {
   Flush();
   channel_->Shutdown();
   if (receiver_.joinable()) receiver_.join();
+}
+
+Session::~Session() {
+  Stop();
   ReleaseWindows(windows_.size());
 }
 
@@ -101,21 +117,21 @@ Result<std::unique_ptr<Session>> Session::Connect(std::unique_ptr<transport::Cha
 }
 
 Status Session::ReserveWindows() {
-  for (const std::uint64_t base : kWindowBases) {
+  for (const wire::AddressWindow& window : kWindows) {
     if (options_.map_window) {
-      void* wanted = reinterpret_cast<void*>(static_cast<std::uintptr_t>(base));
-      void* got = ::mmap(wanted, kWindowBytes, PROT_NONE,
+      void* wanted = reinterpret_cast<void*>(static_cast<std::uintptr_t>(window.base));
+      void* got = ::mmap(wanted, window.bytes, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
       if (got == MAP_FAILED) continue;
       if (got != wanted) {
-        ::munmap(got, kWindowBytes);
+        ::munmap(got, window.bytes);
         continue;
       }
     }
-    windows_.push_back({base, kWindowBytes});
+    windows_.push_back(window);
   }
   if (windows_.empty()) {
-    return Status::Unavailable("this process has no 2 TiB of address space left for device memory");
+    return Status::Unavailable("this process has no room in its address space for device memory");
   }
   return Status::Ok();
 }

@@ -63,6 +63,8 @@ class Session {
   static Result<std::unique_ptr<Session>> Connect(std::unique_ptr<transport::Channel> channel,
                                                   const wire::Grant& grant, Options options);
   ~Session();
+  // Ends the connection and the session's threads; every call from then on fails.
+  void Stop();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 

@@ -114,8 +114,11 @@ CUresult Give(CUstream stream, std::function<void(FakeContext&)> work) {
   return CUDA_SUCCESS;
 }
 
+constexpr std::uint64_t kAllGiven = ~std::uint64_t{0};
+
 CUresult WaitUntil(std::uint64_t at) {
   std::unique_lock lock(world->mutex);
+  if (at == kAllGiven) at = world->given;
   world->changed.wait(lock, [at] { return world->done >= at; });
   return Current() != nullptr ? Current()->failed : CUDA_SUCCESS;
 }
@@ -331,7 +334,7 @@ void FillContexts(server::driver::Table& t) {
     const auto i = static_cast<std::size_t>(device);
     if (world->retained[i] == 0) return CUDA_ERROR_INVALID_CONTEXT;
     if (--world->retained[i] > 0) return CUDA_SUCCESS;
-    WaitUntil(world->given);
+    WaitUntil(kAllGiven);
     return Delete<FakeContext>(world->primary[i]);
   };
   t.cuCtxCreate_v2 = [](CUcontext* context, unsigned, CUdevice device) {
@@ -345,7 +348,7 @@ void FillContexts(server::driver::Table& t) {
     for (FakeContext* primary : world->primary) {
       if (primary == fake) return CUDA_ERROR_INVALID_CONTEXT;
     }
-    WaitUntil(world->given);
+    WaitUntil(kAllGiven);
     std::erase(stack, fake);
     return Delete<FakeContext>(fake);
   };
@@ -368,7 +371,7 @@ void FillContexts(server::driver::Table& t) {
     stack.pop_back();
     return CUDA_SUCCESS;
   };
-  t.cuCtxSynchronize = [] { return WaitUntil(world->given); };
+  t.cuCtxSynchronize = [] { return WaitUntil(kAllGiven); };
   t.cuCtxGetLimit = [](std::size_t* value, CUlimit) { return *value = 1024, CUDA_SUCCESS; };
   t.cuCtxSetLimit = [](CUlimit, std::size_t) { return CUDA_SUCCESS; };
 }
@@ -471,7 +474,7 @@ void FillStreams(server::driver::Table& t) {
     if (context->failed != CUDA_SUCCESS) return context->failed;
     return world->done >= LastOf(stream) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
   };
-  t.cuStreamSynchronize = [](CUstream stream) { return WaitUntil(LastOf(stream)); };
+  t.cuStreamSynchronize = [](CUstream) { return WaitUntil(kAllGiven); };
   t.cuStreamWaitEvent = [](CUstream stream, CUevent, unsigned) {
     // One queue: what the event covers is in front already.
     return Give(stream, [](FakeContext&) {});
@@ -496,7 +499,12 @@ void FillStreams(server::driver::Table& t) {
                                                                   : CUDA_ERROR_NOT_READY;
   };
   t.cuEventSynchronize = [](CUevent event) {
-    return WaitUntil(reinterpret_cast<FakeEvent*>(event)->at);
+    std::uint64_t at = 0;
+    {
+      const std::lock_guard lock(world->mutex);
+      at = reinterpret_cast<FakeEvent*>(event)->at;
+    }
+    return WaitUntil(at);
   };
   t.cuEventElapsedTime = [](float* milliseconds, CUevent, CUevent) {
     return *milliseconds = 1.5f, CUDA_SUCCESS;

@@ -49,6 +49,7 @@ Loop::Loop(std::vector<std::uint64_t> limits)
 
 Loop::~Loop() {
   Cut();
+  client().Stop();
 }
 
 void Loop::Serve(std::unique_ptr<transport::Channel> channel) {

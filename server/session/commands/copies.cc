@@ -107,7 +107,7 @@ void HandleCopyToDevice(Call& call) {
   if (!Readable(call)) return;
   // Small data may go as pageable memory: the driver has taken it when the call returns. Larger
   // data would make the driver wait for the stream, so it stays until the stream has been there.
-  if (bytes <= wire::kInlineDataBytes) {
+  if (extent.row_bytes == bytes && bytes <= wire::kInlineDataBytes) {
     return call.Finish(
         CopyBox(call.driver(), OnDevice(to), Host(data.data(), extent), extent, stream));
   }
