@@ -12,7 +12,7 @@ struct Text {
 };
 constexpr Text kTexts[] = {
 #define X(name, text) {name, #name, text},
-#include "client/driver/errors.inc"
+#include "proto/cuda/driver_errors.inc"
 #undef X
 };
 
