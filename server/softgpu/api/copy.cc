@@ -1,0 +1,147 @@
+#include "server/softgpu/api/copy.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "server/softgpu/api/device_memory.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+// Pageable sources up to this size are staged; for larger ones the call waits, which costs less
+// than another copy of that size.
+constexpr std::size_t kMaxStagedBytes = std::size_t{1} << 20;
+
+unsigned char* Bytes(std::uint64_t address) {
+  return reinterpret_cast<unsigned char*>(address);
+}
+
+// From the first to behind the last byte touched; false if the numbers overflow.
+bool Extent(std::size_t width, std::size_t height, std::size_t depth, std::size_t pitch,
+            std::size_t slice, std::uint64_t* bytes) {
+  std::uint64_t rows = 0, slices = 0;
+  if (height > 1 && __builtin_mul_overflow(height - 1, pitch, &rows)) return false;
+  if (depth > 1 && __builtin_mul_overflow(depth - 1, slice, &slices)) return false;
+  return !__builtin_add_overflow(rows, slices, bytes) &&
+         !__builtin_add_overflow(*bytes, width, bytes);
+}
+
+void Move(const Copy& copy) {
+  const bool rows_join = copy.to_pitch == copy.width && copy.from_pitch == copy.width;
+  for (std::size_t z = 0; z < copy.depth; ++z) {
+    unsigned char* to = Bytes(copy.to + z * copy.to_slice);
+    const unsigned char* from = Bytes(copy.from + z * copy.from_slice);
+    if (rows_join || copy.height == 1) {
+      std::memmove(to, from, copy.width * copy.height);
+      continue;
+    }
+    for (std::size_t y = 0; y < copy.height; ++y) {
+      std::memmove(to + y * copy.to_pitch, from + y * copy.from_pitch, copy.width);
+    }
+  }
+}
+
+struct Place {
+  bool host = false;    // Host memory of any sort.
+  bool pinned = false;  // Known to the driver: may be used after the call has returned.
+};
+
+// What one side of the copy is, or false if it is not what it must be.
+bool Locate(Driver& driver, Side side, std::uint64_t address, std::uint64_t bytes, bool write,
+            Place* place) {
+  if (address == 0 || address + bytes < address) return false;
+  if (driver.allocations.Covers(address, bytes, write)) {
+    const std::optional<Allocation> found = driver.allocations.Find(address);
+    place->pinned = true;
+    place->host =
+        !found || found->kind == MemoryKind::kPinned || found->kind == MemoryKind::kRegistered;
+    // Registered memory is no device address.
+    return side != Side::kDevice || (found && found->kind != MemoryKind::kRegistered);
+  }
+  if (side == Side::kDevice) return false;
+  place->host = true;
+  return IsHostRange(driver, address, bytes, write);
+}
+
+// The source is in the application's own memory and must be read before the call returns.
+CUresult RunStaged(Context& context, const std::shared_ptr<Stream>& stream, Copy copy,
+                   std::uint64_t from_bytes) {
+  auto staging = std::make_shared<std::vector<unsigned char>>(from_bytes);
+  std::memcpy(staging->data(), Bytes(copy.from), from_bytes);
+  copy.from = reinterpret_cast<std::uint64_t>(staging->data());
+  context.Enqueue(stream, Lane::kCopy, [copy, staging] { Move(copy); });
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                 const Copy& copy, bool synchronous) {
+  if (copy.empty()) return CUDA_SUCCESS;
+  if (copy.height > 1 && (copy.to_pitch < copy.width || copy.from_pitch < copy.width)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  std::uint64_t to_bytes = 0, from_bytes = 0;
+  if (!Extent(copy.width, copy.height, copy.depth, copy.to_pitch, copy.to_slice, &to_bytes) ||
+      !Extent(copy.width, copy.height, copy.depth, copy.from_pitch, copy.from_slice, &from_bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  Place to, from;
+  if (!Locate(driver, copy.to_side, copy.to, to_bytes, true, &to) ||
+      !Locate(driver, copy.from_side, copy.from, from_bytes, false, &from)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const bool between_devices = !to.host && !from.host;
+  const bool wait = synchronous ? !between_devices : !to.pinned;
+  if (!wait && !from.pinned && from_bytes <= kMaxStagedBytes) {
+    return RunStaged(context, stream, copy, from_bytes);
+  }
+  const auto work = context.Enqueue(stream, Lane::kCopy, [copy] { Move(copy); });
+  if (!wait && from.pinned) return CUDA_SUCCESS;
+  work->Wait();
+  if (synchronous) context.print().Flush();
+  return context.error();
+}
+
+namespace {
+
+void Set(const Fill& fill) {
+  for (std::size_t y = 0; y < fill.height; ++y) {
+    unsigned char* row = Bytes(fill.to + y * fill.pitch);
+    if (fill.element == 1) {
+      std::memset(row, static_cast<int>(fill.value & 0xff), fill.count);
+    } else if (fill.element == 2) {
+      std::fill_n(reinterpret_cast<std::uint16_t*>(row), fill.count,
+                  static_cast<std::uint16_t>(fill.value));
+    } else {
+      std::fill_n(reinterpret_cast<std::uint32_t*>(row), fill.count, fill.value);
+    }
+  }
+}
+
+}  // namespace
+
+CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                 const Fill& fill, bool synchronous) {
+  if (fill.count == 0 || fill.height == 0) return CUDA_SUCCESS;
+  std::size_t width = 0;
+  std::uint64_t bytes = 0;
+  if (__builtin_mul_overflow(fill.count, fill.element, &width) ||
+      !Extent(width, fill.height, 1, fill.pitch, 0, &bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (fill.to % fill.element != 0 ||
+      (fill.height > 1 && (fill.pitch < width || fill.pitch % fill.element != 0))) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  Place place;
+  if (!Locate(driver, Side::kDevice, fill.to, bytes, true, &place)) return CUDA_ERROR_INVALID_VALUE;
+  const auto work = context.Enqueue(stream, Lane::kCopy, [fill] { Set(fill); });
+  if (!synchronous || !place.host) return CUDA_SUCCESS;
+  work->Wait();
+  return context.error();
+}
+
+}  // namespace farwarp::softgpu

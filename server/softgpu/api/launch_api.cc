@@ -1,0 +1,273 @@
+// Launches: checks a configuration as CUDA does, packs the parameters, queues the kernel, and turns
+// the engine's faults into CUDA's errors.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "farwarp/base/log.h"
+#include "server/softgpu/api/module.h"
+#include "server/softgpu/api/occupancy.h"
+
+using namespace farwarp::softgpu;
+
+namespace {
+
+struct Shape {
+  Dim3 grid;
+  Dim3 block;
+  unsigned shared_bytes = 0;
+  bool cooperative = false;
+};
+
+constexpr std::uint64_t kMaxParamBytes = 32764;
+std::atomic<std::uint64_t> next_grid{1};
+
+bool Match(const Dim3& a, const Dim3& b) {
+  return a.x == b.x && a.y == b.y && a.z == b.z;
+}
+
+CUresult CheckShape(const Function& function, const Shape& shape) {
+  const auto [gx, gy, gz] = shape.grid;
+  const auto [bx, by, bz] = shape.block;
+  if (gx == 0 || gy == 0 || gz == 0 || bx == 0 || by == 0 || bz == 0) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (gx > 0x7fffffffu || gy > kMaxGridYZ || gz > kMaxGridYZ) return CUDA_ERROR_INVALID_VALUE;
+  if (bx > kMaxThreadsPerBlock || by > kMaxThreadsPerBlock || bz > kMaxBlockZ ||
+      shape.block.count() > kMaxThreadsPerBlock) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const KernelInfo& info = function.kernel().info();
+  if (info.reqntid.x != 0 && !Match(info.reqntid, shape.block)) return CUDA_ERROR_INVALID_VALUE;
+  if (shape.block.count() > info.max_threads) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+  if (static_cast<std::uint64_t>(shape.shared_bytes) >
+      static_cast<std::uint64_t>(MaxDynamicShared(info, function.settings()))) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (!shape.cooperative) return CUDA_SUCCESS;
+  KernelUse use;
+  use.registers = static_cast<int>(info.registers);
+  use.static_shared = static_cast<int>(info.static_shared_bytes);
+  use.max_dynamic_shared = MaxDynamicShared(info, function.settings());
+  use.max_threads = static_cast<int>(info.max_threads);
+  const auto resident = static_cast<std::uint64_t>(
+      ActiveBlocks(use, static_cast<int>(shape.block.count()), shape.shared_bytes) *
+      function.context()->device().multiprocessors());
+  return shape.grid.count() > resident ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
+}
+
+// The parameter buffer from `extra`: pairs of a key and a value, ended by CU_LAUNCH_PARAM_END.
+CUresult PackExtra(const KernelInfo& info, void** extra, std::vector<std::byte>* params) {
+  const void* buffer = nullptr;
+  std::size_t bytes = 0;
+  constexpr int kMaxPairs = 8;
+  for (int i = 0;; i += 2) {
+    if (i == 2 * kMaxPairs) return CUDA_ERROR_INVALID_VALUE;
+    if (extra[i] == CU_LAUNCH_PARAM_END) break;
+    if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
+      buffer = extra[i + 1];
+    } else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE && extra[i + 1] != nullptr) {
+      std::memcpy(&bytes, extra[i + 1], sizeof bytes);
+    } else {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+  }
+  if (bytes > kMaxParamBytes || (buffer == nullptr && bytes != 0)) return CUDA_ERROR_INVALID_VALUE;
+  // Padding behind the last parameter may be missing, a parameter may not.
+  std::size_t needed = 0;
+  for (const KernelParam& param : info.params) {
+    needed = std::max<std::size_t>(needed, param.offset + param.bytes);
+  }
+  if (bytes < needed) return CUDA_ERROR_INVALID_VALUE;
+  if (needed != 0) std::memcpy(params->data(), buffer, needed);
+  return CUDA_SUCCESS;
+}
+
+CUresult PackParams(const KernelInfo& info, void** kernel_params, void** extra,
+                    std::vector<std::byte>* params) {
+  params->assign(info.param_bytes, std::byte{0});
+  if (kernel_params != nullptr && extra != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (extra != nullptr) return PackExtra(info, extra, params);
+  if (info.params.empty()) return CUDA_SUCCESS;
+  if (kernel_params == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  for (std::size_t i = 0; i < info.params.size(); ++i) {
+    if (kernel_params[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    const KernelParam& param = info.params[i];
+    if (param.bytes > params->size() || param.offset > params->size() - param.bytes) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+    std::memcpy(params->data() + param.offset, kernel_params[i], param.bytes);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult ResultOf(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::kNone:
+      return CUDA_SUCCESS;
+    case FaultKind::kIllegalAddress:
+      return CUDA_ERROR_ILLEGAL_ADDRESS;
+    case FaultKind::kMisaligned:
+      return CUDA_ERROR_MISALIGNED_ADDRESS;
+    case FaultKind::kIllegalInstruction:
+      return CUDA_ERROR_ILLEGAL_INSTRUCTION;
+    case FaultKind::kInvalidPc:
+      return CUDA_ERROR_INVALID_PC;
+    case FaultKind::kAssert:
+      return CUDA_ERROR_ASSERT;
+    case FaultKind::kStackOverflow:
+      return CUDA_ERROR_HARDWARE_STACK_ERROR;
+    case FaultKind::kDeadlock:
+    case FaultKind::kTimeout:
+      return CUDA_ERROR_LAUNCH_TIMEOUT;
+    case FaultKind::kOutOfMemory:
+      return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    case FaultKind::kCancelled:
+      return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    case FaultKind::kTrap:
+    case FaultKind::kInvalidLaunch:
+      return CUDA_ERROR_LAUNCH_FAILED;
+  }
+  return CUDA_ERROR_LAUNCH_FAILED;
+}
+
+// Runs on an executor thread. The parts it needs are kept alive by the work's body.
+void Execute(Driver& driver, const Function& function, const Shape& shape,
+             const std::vector<std::byte>& params) {
+  Context& context = *function.context();
+  LaunchRequest request;
+  request.kernel = &function.kernel();
+  request.grid = shape.grid;
+  request.block = shape.block;
+  request.dynamic_shared_bytes = shape.shared_bytes;
+  request.params = params;
+  request.limits = context.KernelLimits();
+  request.limits.grid_id = next_grid.fetch_add(1, std::memory_order_relaxed);
+  request.cooperative = shape.cooperative;
+  request.cancel = &context.cancelled();
+  request.print = &context.print();
+  const Fault fault = Run(request, driver.workers());
+  if (fault.ok()) return;
+  FARWARP_LOG(kError, "softgpu: device %d: %s: %s", context.device().ordinal(),
+              FaultKindName(fault.kind), fault.text.c_str());
+  context.Fail(ResultOf(fault.kind));
+}
+
+CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                CUfunction handle, const Shape& shape, void** kernel_params, void** extra) {
+  std::shared_ptr<Function> function;
+  CUresult result = FindFunction(driver, handle, context.shared_from_this(), &function);
+  if (result != CUDA_SUCCESS) return result;
+  if (function->context().get() != &context) return CUDA_ERROR_INVALID_HANDLE;
+  if (const farwarp::Status ready = function->kernel().Prepare(); !ready.ok()) {
+    FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
+    return CUDA_ERROR_INVALID_PTX;
+  }
+  result = CheckShape(*function, shape);
+  if (result != CUDA_SUCCESS) return result;
+  std::vector<std::byte> params;
+  result = PackParams(function->kernel().info(), kernel_params, extra, &params);
+  if (result != CUDA_SUCCESS) return result;
+  context.Enqueue(stream, Lane::kKernel,
+                  [&driver, function = std::move(function), shape, params = std::move(params)] {
+                    Execute(driver, *function, shape, params);
+                  });
+  return CUDA_SUCCESS;
+}
+
+// Attributes that only hint at performance are ignored; what would change results is refused.
+CUresult ApplyAttributes(const CUlaunchConfig& config, Shape* shape) {
+  if (config.numAttrs != 0 && config.attrs == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    const CUlaunchAttribute& attribute = config.attrs[i];
+    switch (attribute.id) {
+      case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
+        shape->cooperative = attribute.value.cooperative != 0;
+        break;
+      case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: {
+        const auto& cluster = attribute.value.clusterDim;
+        if (cluster.x == 0 || cluster.y == 0 || cluster.z == 0) return CUDA_ERROR_INVALID_VALUE;
+        if (std::uint64_t{cluster.x} * cluster.y * cluster.z != 1) {
+          FARWARP_LOG(kWarn, "softgpu: thread block clusters are not supported yet");
+          return CUDA_ERROR_NOT_SUPPORTED;
+        }
+        break;
+      }
+      case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
+      case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
+      case CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE:
+        FARWARP_LOG(kWarn, "softgpu: launch attribute %d is not supported yet",
+                    static_cast<int>(attribute.id));
+        return CUDA_ERROR_NOT_SUPPORTED;
+      default:
+        if (attribute.id >= CU_LAUNCH_ATTRIBUTE_MAX) return CUDA_ERROR_INVALID_VALUE;
+    }
+  }
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+extern "C" {
+
+CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+                        unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY,
+                        unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
+                        void** kernelParams, void** extra) {
+  return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    const Shape shape{
+        {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, false};
+    return Launch(driver, context, s, f, shape, kernelParams, extra);
+  });
+}
+CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+                             unsigned int gridDimZ, unsigned int blockDimX, unsigned int blockDimY,
+                             unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
+                             void** kernelParams, void** extra) {
+  return cuLaunchKernel(f, gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ,
+                        sharedMemBytes, PerThread(hStream), kernelParams, extra);
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+                                   unsigned int gridDimZ, unsigned int blockDimX,
+                                   unsigned int blockDimY, unsigned int blockDimZ,
+                                   unsigned int sharedMemBytes, CUstream hStream,
+                                   void** kernelParams) {
+  return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    const Shape shape{
+        {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, true};
+    return Launch(driver, context, s, f, shape, kernelParams, nullptr);
+  });
+}
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int gridDimX, unsigned int gridDimY,
+                                        unsigned int gridDimZ, unsigned int blockDimX,
+                                        unsigned int blockDimY, unsigned int blockDimZ,
+                                        unsigned int sharedMemBytes, CUstream hStream,
+                                        void** kernelParams) {
+  return cuLaunchCooperativeKernel(f, gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ,
+                                   sharedMemBytes, PerThread(hStream), kernelParams);
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction f, void** kernelParams,
+                          void** extra) {
+  if (config == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return CallStream(config->hStream,
+                    [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+                      Shape shape{{config->gridDimX, config->gridDimY, config->gridDimZ},
+                                  {config->blockDimX, config->blockDimY, config->blockDimZ},
+                                  config->sharedMemBytes,
+                                  false};
+                      const CUresult result = ApplyAttributes(*config, &shape);
+                      if (result != CUDA_SUCCESS) return result;
+                      return Launch(driver, context, s, f, shape, kernelParams, extra);
+                    });
+}
+CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfunction f, void** kernelParams,
+                               void** extra) {
+  if (config == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  CUlaunchConfig own = *config;
+  own.hStream = PerThread(own.hStream);
+  return cuLaunchKernelEx(&own, f, kernelParams, extra);
+}
+
+}  // extern "C"

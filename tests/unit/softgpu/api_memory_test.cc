@@ -1,0 +1,298 @@
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "tests/unit/softgpu/api_fixture.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+using MemoryTest = ApiTest;
+constexpr size_t kVmm = size_t{2} << 20;
+
+size_t FreeBytes() {
+  size_t free = 0, total = 0;
+  EXPECT_OK(cuMemGetInfo_v2(&free, &total));
+  return free;
+}
+
+TEST_F(MemoryTest, AccountingIsExact) {
+  ASSERT_EQ(FreeBytes(), kDeviceBytes);
+  CUdeviceptr all, more;
+  ASSERT_OK(cuMemAlloc_v2(&all, kDeviceBytes));
+  EXPECT_EQ(FreeBytes(), 0u);
+  EXPECT_CU(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&more, 1));
+  EXPECT_OK(cuMemFree_v2(all));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes);
+  EXPECT_CU(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&more, kDeviceBytes + 1));
+  EXPECT_CU(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&more, ~size_t{0}));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemAlloc_v2(&more, 0));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemFree_v2(all));
+  EXPECT_OK(cuMemFree_v2(0));
+}
+
+TEST_F(MemoryTest, ContextGivesEverythingBack) {
+  CUcontext other;
+  ASSERT_OK(cuCtxCreate_v2(&other, 0, 0));
+  CUdeviceptr memory;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 1 << 20));
+  Load(".global g 4096");
+  ASSERT_OK(cuCtxDestroy_v2(other));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes);
+}
+
+TEST_F(MemoryTest, CopiesThereAndBack) {
+  std::vector<int> in(100000), out(100000);
+  std::iota(in.begin(), in.end(), 7);
+  const size_t bytes = in.size() * sizeof(int);
+  CUdeviceptr a, b;
+  ASSERT_OK(cuMemAlloc_v2(&a, bytes));
+  ASSERT_OK(cuMemAlloc_v2(&b, bytes));
+  EXPECT_OK(cuMemcpyHtoD_v2(a, in.data(), bytes));
+  EXPECT_OK(cuMemcpyDtoD_v2(b, a, bytes));
+  EXPECT_OK(cuMemcpyDtoH_v2(out.data(), b, bytes));
+  EXPECT_EQ(in, out);
+  std::fill(out.begin(), out.end(), 0);
+  EXPECT_OK(cuMemcpy(reinterpret_cast<CUdeviceptr>(out.data()), a, bytes));
+  EXPECT_EQ(in, out);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(a, in.data(), bytes + 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(a + bytes, in.data(), 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(0x1234, in.data(), 4));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoH_v2(nullptr, a, 4));
+  EXPECT_OK(cuMemcpyHtoD_v2(a, nullptr, 0));
+}
+
+TEST_F(MemoryTest, PageableSourceMayChangeAfterAnAsyncCopy) {
+  CUdeviceptr memory;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 64));
+  CUstream stream;
+  ASSERT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  ASSERT_OK(Launch(Waiter(gate_), stream));
+  int value = 42, got = 0;
+  ASSERT_OK(cuMemcpyHtoDAsync_v2(memory, &value, sizeof value, stream));
+  value = 0;
+  gate_.Open();
+  ASSERT_OK(cuMemcpyDtoHAsync_v2(&got, memory, sizeof got, stream));
+  EXPECT_EQ(got, 42);  // To pageable memory: complete when the call returns.
+}
+
+TEST_F(MemoryTest, RectanglesAndBoxes) {
+  CUdeviceptr memory;
+  size_t pitch = 0;
+  ASSERT_OK(cuMemAllocPitch_v2(&memory, &pitch, 100, 8, 4));
+  EXPECT_EQ(pitch % 512, 0u);
+  std::vector<unsigned char> in(100 * 8), out(40 * 3);
+  std::iota(in.begin(), in.end(), static_cast<unsigned char>(0));
+  CUDA_MEMCPY2D copy{};
+  copy.srcMemoryType = CU_MEMORYTYPE_HOST;
+  copy.srcHost = in.data();
+  copy.srcPitch = 100;
+  copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.dstDevice = memory;
+  copy.dstPitch = pitch;
+  copy.WidthInBytes = 100;
+  copy.Height = 8;
+  ASSERT_OK(cuMemcpy2D_v2(&copy));
+  CUDA_MEMCPY3D box{};
+  box.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  box.srcDevice = memory;
+  box.srcPitch = pitch;
+  box.srcHeight = 8;
+  box.srcXInBytes = 10;
+  box.srcY = 2;
+  box.dstMemoryType = CU_MEMORYTYPE_HOST;
+  box.dstHost = out.data();
+  box.dstPitch = 40;
+  box.WidthInBytes = 40;
+  box.Height = 3;
+  box.Depth = 1;
+  ASSERT_OK(cuMemcpy3D_v2(&box));
+  for (size_t y = 0; y < 3; ++y) {
+    for (size_t x = 0; x < 40; ++x) {
+      ASSERT_EQ(out[y * 40 + x], in[(y + 2) * 100 + x + 10]) << x << "," << y;
+    }
+  }
+  copy.Height = 9;
+  copy.srcHost = nullptr;
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&copy));
+  copy.srcHost = in.data();
+  copy.dstPitch = ~size_t{0} / 2;
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&copy));
+  copy.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+  EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuMemcpy2D_v2(&copy));
+}
+
+TEST_F(MemoryTest, FillsOfAllWidths) {
+  CUdeviceptr memory;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 4096));
+  std::uint32_t words[4];
+  EXPECT_OK(cuMemsetD32_v2(memory, 0x01020304, 4));
+  EXPECT_OK(cuMemsetD16_v2(memory + 4, 0xabcd, 2));
+  EXPECT_OK(cuMemsetD8_v2(memory + 8, 0x7f, 4));
+  EXPECT_OK(cuMemcpyDtoH_v2(words, memory, sizeof words));
+  EXPECT_EQ(words[0], 0x01020304u);
+  EXPECT_EQ(words[1], 0xabcdabcdu);
+  EXPECT_EQ(words[2], 0x7f7f7f7fu);
+  EXPECT_EQ(words[3], 0x01020304u);
+  EXPECT_OK(cuMemsetD2D8_v2(memory, 64, 1, 32, 4));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD32_v2(memory + 2, 0, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(memory, 0, 4097));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD2D32_v2(memory, 64, 1, 32, 4));
+}
+
+TEST_F(MemoryTest, HostMemoryIsMappedAtItsOwnAddress) {
+  void* host;
+  ASSERT_OK(cuMemHostAlloc(&host, 5000, CU_MEMHOSTALLOC_PORTABLE));
+  CUdeviceptr device = 0;
+  EXPECT_OK(cuMemHostGetDevicePointer_v2(&device, host, 0));
+  EXPECT_EQ(device, reinterpret_cast<CUdeviceptr>(host));
+  unsigned flags = 0, type = 0;
+  EXPECT_OK(cuMemHostGetFlags(&flags, host));
+  EXPECT_EQ(flags & CU_MEMHOSTALLOC_PORTABLE, unsigned{CU_MEMHOSTALLOC_PORTABLE});
+  EXPECT_OK(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, device));
+  EXPECT_EQ(type, unsigned{CU_MEMORYTYPE_HOST});
+  EXPECT_OK(cuMemsetD8_v2(device, 9, 5000));
+  EXPECT_EQ(static_cast<unsigned char*>(host)[4999], 9);
+  EXPECT_OK(cuMemFreeHost(host));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemFreeHost(host));
+  std::vector<int> own(1000);
+  EXPECT_OK(cuMemHostRegister_v2(own.data(), 4000, 0));
+  EXPECT_CU(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, cuMemHostRegister_v2(own.data(), 4000, 0));
+  EXPECT_OK(cuMemHostUnregister(own.data()));
+  EXPECT_CU(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, cuMemHostUnregister(own.data()));
+}
+
+TEST_F(MemoryTest, ManagedMemoryIsOnePlace) {
+  CUdeviceptr memory;
+  ASSERT_OK(cuMemAllocManaged(&memory, 4096, CU_MEM_ATTACH_GLOBAL));
+  auto* host = reinterpret_cast<unsigned char*>(memory);
+  host[17] = 5;
+  unsigned char got = 0;
+  EXPECT_OK(cuMemcpyDtoH_v2(&got, memory + 17, 1));
+  EXPECT_EQ(got, 5);
+  unsigned managed = 0;
+  EXPECT_OK(cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, memory));
+  EXPECT_EQ(managed, 1u);
+  EXPECT_OK(cuMemPrefetchAsync(memory, 4096, 0, nullptr));
+  EXPECT_OK(cuMemAdvise(memory, 4096, CU_MEM_ADVISE_SET_READ_MOSTLY, 0));
+  EXPECT_OK(cuMemFree_v2(memory));
+}
+
+TEST_F(MemoryTest, PointersTellWhatTheyAre) {
+  CUdeviceptr memory, base;
+  size_t size;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 10000));
+  EXPECT_OK(cuMemGetAddressRange_v2(&base, &size, memory + 5000));
+  EXPECT_EQ(base, memory);
+  EXPECT_EQ(size, 10000u);
+  int local = 0, ordinal = 0;
+  CUcontext context = nullptr;
+  EXPECT_OK(cuPointerGetAttribute(&context, CU_POINTER_ATTRIBUTE_CONTEXT, memory));
+  EXPECT_EQ(context, context_);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE,
+            cuPointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                                  reinterpret_cast<CUdeviceptr>(&local)));
+  unsigned type = 9;
+  CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                      CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+  void* data[] = {&type, &ordinal};
+  EXPECT_OK(cuPointerGetAttributes(2, attributes, data, reinterpret_cast<CUdeviceptr>(&local)));
+  EXPECT_EQ(type, 0u);
+  EXPECT_EQ(ordinal, CU_DEVICE_INVALID);
+}
+
+TEST_F(MemoryTest, VirtualMemoryAtAChosenAddress) {
+  CUdeviceptr window = 0, wanted = 0;
+  ASSERT_OK(cuMemAddressReserve(&wanted, kVmm, 0, 0, 0));
+  ASSERT_OK(cuMemAddressFree(wanted, kVmm));
+  ASSERT_OK(cuMemAddressReserve(&window, 16 * kVmm, 0, wanted, 0));
+  EXPECT_EQ(window, wanted);
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  size_t granularity = 0;
+  ASSERT_OK(cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+  EXPECT_EQ(granularity, kVmm);
+  CUmemGenericAllocationHandle handle;
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemCreate(&handle, 4096, &prop, 0));
+  EXPECT_CU(CUDA_ERROR_OUT_OF_MEMORY, cuMemCreate(&handle, kDeviceBytes + kVmm, &prop, 0));
+  ASSERT_OK(cuMemCreate(&handle, 2 * kVmm, &prop, 0));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes - 2 * kVmm);
+  ASSERT_OK(cuMemMap(window, 2 * kVmm, 0, handle, 0));
+  ASSERT_OK(cuMemMap(window + 4 * kVmm, 2 * kVmm, 0, handle, 0));  // The same memory again.
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemMap(window, kVmm, 0, handle, 0));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(window, 1, 16));  // No access yet.
+  const CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0},
+                                  CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+  ASSERT_OK(cuMemSetAccess(window, 2 * kVmm, &access, 1));
+  ASSERT_OK(cuMemSetAccess(window + 4 * kVmm, 2 * kVmm, &access, 1));
+  EXPECT_OK(cuMemsetD8_v2(window, 77, 2 * kVmm));
+  unsigned char got = 0;
+  EXPECT_OK(cuMemcpyDtoH_v2(&got, window + 4 * kVmm + 12345, 1));
+  EXPECT_EQ(got, 77);
+  EXPECT_OK(cuMemRelease(handle));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes - 2 * kVmm);  // The mappings keep it.
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemAddressFree(window, 16 * kVmm));
+  EXPECT_OK(cuMemUnmap(window, 2 * kVmm));
+  EXPECT_OK(cuMemUnmap(window + 4 * kVmm, 2 * kVmm));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes);
+  // What comes next in the same place is clear.
+  ASSERT_OK(cuMemCreate(&handle, kVmm, &prop, 0));
+  ASSERT_OK(cuMemMap(window, kVmm, 0, handle, 0));
+  ASSERT_OK(cuMemSetAccess(window, kVmm, &access, 1));
+  EXPECT_OK(cuMemcpyDtoH_v2(&got, window + 100, 1));
+  EXPECT_EQ(got, 0);
+  EXPECT_OK(cuMemUnmap(window, kVmm));
+  EXPECT_OK(cuMemRelease(handle));
+  EXPECT_OK(cuMemAddressFree(window, 16 * kVmm));
+}
+
+TEST_F(MemoryTest, CopiesCrossTheSeamOfMappings) {
+  CUdeviceptr window;
+  ASSERT_OK(cuMemAddressReserve(&window, 2 * kVmm, 0, 0, 0));
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  const CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0},
+                                  CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+  for (int i = 0; i < 2; ++i) {
+    CUmemGenericAllocationHandle handle;
+    ASSERT_OK(cuMemCreate(&handle, kVmm, &prop, 0));
+    ASSERT_OK(cuMemMap(window + static_cast<size_t>(i) * kVmm, kVmm, 0, handle, 0));
+    ASSERT_OK(cuMemRelease(handle));
+  }
+  ASSERT_OK(cuMemSetAccess(window, 2 * kVmm, &access, 1));
+  std::vector<unsigned char> in(kVmm, 3), out(kVmm);
+  EXPECT_OK(cuMemcpyHtoD_v2(window + kVmm / 2, in.data(), kVmm));
+  EXPECT_OK(cuMemcpyDtoH_v2(out.data(), window + kVmm / 2, kVmm));
+  EXPECT_EQ(in, out);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(window + kVmm + 1, in.data(), kVmm));
+  EXPECT_OK(cuMemUnmap(window, 2 * kVmm));
+  EXPECT_OK(cuMemAddressFree(window, 2 * kVmm));
+}
+
+TEST_F(MemoryTest, StreamOrderedMemory) {
+  CUstream stream;
+  ASSERT_OK(cuStreamCreate(&stream, 0));
+  CUdeviceptr memory, next;
+  ASSERT_OK(Launch(Waiter(gate_), stream));
+  ASSERT_OK(cuMemAllocAsync(&memory, kDeviceBytes, stream));
+  ASSERT_OK(cuMemFreeAsync(memory, stream));
+  EXPECT_EQ(FreeBytes(), 0u);  // The stream is not there yet.
+  gate_.Open();
+  ASSERT_OK(cuMemAllocAsync(&next, kDeviceBytes, stream));
+  ASSERT_OK(cuMemFreeAsync(next, stream));
+  ASSERT_OK(cuStreamSynchronize(stream));
+  EXPECT_EQ(FreeBytes(), kDeviceBytes);
+  CUmemoryPool pool;
+  cuuint64_t used = 1, high = 0;
+  ASSERT_OK(cuDeviceGetDefaultMemPool(&pool, 0));
+  EXPECT_OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used));
+  EXPECT_OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &high));
+  EXPECT_EQ(used, 0u);
+  EXPECT_GE(high, kDeviceBytes);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemPoolDestroy(pool));
+}
+
+}  // namespace
+}  // namespace farwarp::softgpu
