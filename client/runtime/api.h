@@ -46,11 +46,14 @@ cudaError_t WithContext(StreamMode mode, Body&& body) noexcept {
   return error == cudaSuccess ? error : process.Record(error);
 }
 
-template <typename Body>
-cudaError_t WithDriver(Body&& body) noexcept {
+// `otherwise` runs if there is no driver to ask.
+template <typename Body, typename Otherwise = void (*)()>
+cudaError_t WithDriver(Body&& body, Otherwise&& otherwise = [] {}) noexcept {
   Process& process = Process::Get();
   cudaError_t error = process.Start();
-  if (error == cudaSuccess) {
+  if (error != cudaSuccess) {
+    otherwise();
+  } else {
     try {
       error = body(process.driver()).error;
     } catch (...) {

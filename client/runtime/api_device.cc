@@ -24,11 +24,18 @@ CUdevice CurrentHandle() {
 
 }  // namespace
 
-RT_API_INIT(cudaGetDeviceCount, (int* count), {
-  if (count == nullptr) return cudaErrorInvalidValue;
-  *count = Process::Get().device_count();
-  return cudaSuccess;
-})
+extern "C" FARWARP_EXPORT cudaError_t cudaGetDeviceCount(int* count) {
+  return WithDriver(
+      [&](const Driver&) -> Outcome {
+        if (count == nullptr) return cudaErrorInvalidValue;
+        *count = Process::Get().device_count();
+        return cudaSuccess;
+      },
+      // Programs look at the count without looking at the error.
+      [&] {
+        if (count != nullptr) *count = 0;
+      });
+}
 
 extern "C" FARWARP_EXPORT cudaError_t cudaSetDevice(int device) {
   Process& process = Process::Get();

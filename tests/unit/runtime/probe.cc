@@ -24,8 +24,8 @@ int Start() {
   const cudaError_t versions = cudaDriverGetVersion(&version);
   const cudaError_t counted = cudaGetDeviceCount(&count);
   const cudaError_t allocated = cudaMalloc(&memory, 16);
-  std::printf("version %d %d, count %d, malloc %d, last %d, device %d, name %s\n", versions,
-              version, counted, allocated, cudaGetLastError(), cudaSetDevice(0),
+  std::printf("version %d %d, devices %d, count %d, malloc %d, last %d, device %d, name %s\n",
+              versions, version, count, counted, allocated, cudaGetLastError(), cudaSetDevice(0),
               cudaGetErrorName(counted));
   return 0;
 }

@@ -23,32 +23,32 @@ const std::string kFake = std::string("LD_LIBRARY_PATH=") + FAKE_DRIVER_DIR + " 
 
 TEST(RuntimeProcess, WithoutADriverEverythingButTheVersionIs35) {
   EXPECT_EQ(Probe("LD_LIBRARY_PATH=", "start"),
-            "version 0 0, count 35, malloc 35, last 35, device 35, name "
+            "version 0 0, devices 0, count 35, malloc 35, last 35, device 35, name "
             "cudaErrorInsufficientDriver\n");
 }
 
 TEST(RuntimeProcess, AnOldDriverIs35AndTellsItsVersion) {
   EXPECT_EQ(Probe(kFake + "FAKE_CUDA_VERSION=12090", "start"),
-            "version 0 12090, count 35, malloc 35, last 35, device 35, name "
+            "version 0 12090, devices 0, count 35, malloc 35, last 35, device 35, name "
             "cudaErrorInsufficientDriver\n");
 }
 
 TEST(RuntimeProcess, ANewerDriverIsAccepted) {
   EXPECT_EQ(Probe(kFake + "FAKE_CUDA_VERSION=14000", "start"),
-            "version 0 14000, count 0, malloc 0, last 0, device 0, name cudaSuccess\n");
+            "version 0 14000, devices 2, count 0, malloc 0, last 0, device 0, name cudaSuccess\n");
 }
 
 TEST(RuntimeProcess, FailuresOfInitialisationMapThrough) {
   for (const std::string code : {"100", "3", "46", "999"}) {
     const std::string printed = Probe(kFake + "FAKE_CUDA_INIT=" + code, "start");
     EXPECT_EQ(printed.substr(0, printed.find(", device")),
-              "version 0 13000, count " + code + ", malloc " + code + ", last " + code);
+              "version 0 13000, devices 0, count " + code + ", malloc " + code + ", last " + code);
   }
 }
 
 TEST(RuntimeProcess, ADriverWithoutDevicesIsNoDevice) {
   EXPECT_EQ(Probe(kFake + "FAKE_CUDA_DEVICES=0", "start"),
-            "version 0 13000, count 100, malloc 100, last 100, device 100, name "
+            "version 0 13000, devices 0, count 100, malloc 100, last 100, device 100, name "
             "cudaErrorNoDevice\n");
 }
 
