@@ -41,7 +41,7 @@ TEST(RuntimeProcess, ANewerDriverIsAccepted) {
 TEST(RuntimeProcess, FailuresOfInitialisationMapThrough) {
   for (const std::string code : {"100", "3", "46", "999"}) {
     const std::string printed = Probe(kFake + "FAKE_CUDA_INIT=" + code, "start");
-    EXPECT_EQ(printed.substr(0, printed.find(", device")),
+    EXPECT_EQ(printed.substr(0, printed.find(", device ")),
               "version 0 13000, devices 0, count " + code + ", malloc " + code + ", last " + code);
   }
 }
