@@ -1,0 +1,134 @@
+// The real client library in a real program against a real server: what the program's user sees
+// when things die.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "farwarp/wire/grant.h"
+#include "tests/unit/daemon/server_process.h"
+
+namespace farwarp::testing {
+namespace {
+
+using std::chrono::milliseconds;
+
+const std::string kBuild = FARWARP_BUILD_DIR;
+
+// poll_program with a grant for vGPU 0 of `server`.
+class Program {
+ public:
+  explicit Program(const ServerProcess& server) {
+    wire::Grant grant;
+    grant.lease = server.lease();
+    grant.secret = server.secret();
+    grant.gpus.push_back({server.endpoint(), 0, std::uint64_t{256} << 20, 50});
+    grant.gpus.push_back({server.endpoint(), 1, std::uint64_t{512} << 20, 100});
+    std::vector<std::string> variables = {"LD_LIBRARY_PATH=" + kBuild + "/lib",
+                                          "FARWARP_GRANT=" + wire::FormatGrant(grant),
+                                          "PATH=/usr/bin:/bin"};
+    std::vector<char*> environment;
+    for (std::string& variable : variables) environment.push_back(variable.data());
+    environment.push_back(nullptr);
+    int ends[2] = {-1, -1};
+    if (::pipe2(ends, O_CLOEXEC) != 0) return;
+    output_.reset(ends[0]);
+    const UniqueFd write_end(ends[1]);
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_adddup2(&actions, write_end.get(), 1);
+    std::string path = kBuild + "/tests/poll_program";
+    char* const arguments[] = {path.data(), nullptr};
+    if (::posix_spawn(&pid_, path.c_str(), &actions, nullptr, arguments, environment.data()) != 0) {
+      pid_ = -1;
+    }
+    ::posix_spawn_file_actions_destroy(&actions);
+  }
+  ~Program() { Kill(); }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  // "" when it ended or the time is over.
+  std::string ReadLine(milliseconds time = kPatience) {
+    const Deadline deadline = Deadline::After(time);
+    std::string line;
+    char byte = 0;
+    for (;;) {
+      pollfd wanted{output_.get(), POLLIN, 0};
+      if (::poll(&wanted, 1, deadline.remaining_ms()) <= 0 ||
+          ::read(output_.get(), &byte, 1) != 1) {
+        return "";
+      }
+      if (byte == '\n') return line;
+      line.push_back(byte);
+    }
+  }
+  void Kill() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  UniqueFd output_;
+};
+
+// Both numbers of "error A then B" are the same real error.
+void ExpectStickyError(const std::string& line) {
+  int first = 0;
+  int second = 0;
+  ASSERT_EQ(std::sscanf(line.c_str(), "error %d then %d", &first, &second), 2) << line;
+  EXPECT_NE(first, 0);
+  EXPECT_EQ(first, second);
+}
+
+TEST(Client, GetsAStickyErrorWithinASecondWhenItsWorkerCrashes) {
+  ServerProcess server;
+  Program victim(server);
+  ASSERT_EQ(victim.ReadLine(), "ready") << server.log();
+  const std::vector<pid_t> workers = server.workers();
+  ASSERT_EQ(workers.size(), 1u);
+  Program other(server);
+  ASSERT_EQ(other.ReadLine(), "ready") << server.log();
+  ::kill(workers[0], SIGSEGV);
+  ExpectStickyError(victim.ReadLine(milliseconds(1000)));
+  EXPECT_EQ(other.ReadLine(milliseconds(200)), "") << "the other one works on";
+  EXPECT_TRUE(server.WaitForWorkers(1));
+}
+
+TEST(Client, GetsAStickyErrorWhenTheServerIsKilled) {
+  ServerProcess server;
+  Program program(server);
+  ASSERT_EQ(program.ReadLine(), "ready") << server.log();
+  server.Signal(SIGKILL);
+  ExpectStickyError(program.ReadLine(milliseconds(2000)));
+}
+
+TEST(Client, GetsAStickyErrorWhenItsLeaseEnds) {
+  ServerProcess server;
+  Program program(server);
+  ASSERT_EQ(program.ReadLine(), "ready") << server.log();
+  server.EndLauncher();
+  ExpectStickyError(program.ReadLine(milliseconds(2000)));
+}
+
+TEST(Client, ThatIsKilledLeavesNoWorker) {
+  ServerProcess server;
+  Program program(server);
+  ASSERT_EQ(program.ReadLine(), "ready") << server.log();
+  program.Kill();
+  EXPECT_TRUE(server.WaitForWorkers(0, milliseconds(1000))) << server.log();
+}
+
+}  // namespace
+}  // namespace farwarp::testing
