@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 100
 BASE = ["farwarp/base/"]
 WIRE = BASE + ["farwarp/wire/"]
 TRANSPORT = WIRE + ["farwarp/transport/"]
-ABI = ["cuda/"]
+ABI = ["cuda/", "proto/cuda/"]
 ALLOWED = [
     ("include/farwarp/base", BASE),
     ("include/farwarp/wire", WIRE),
