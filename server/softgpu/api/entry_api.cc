@@ -1,6 +1,9 @@
 // cuInit, versions, look-up of entry points, error texts, profiler control, and the answer to what
 // is not supported.
-#include <cstring>
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdio>
 #include <set>
 #include <string>
 
@@ -13,11 +16,12 @@ using namespace farwarp::softgpu;
 
 // Called by the generated stubs; the names are literals.
 void FarwarpSoftgpuUnsupported(const char* name, const char* reason) noexcept {
-  static farwarp::Mutex mutex;
-  static std::set<std::string> said;
+  // Never destroyed: programs call CUDA from their exit handlers too.
+  static auto* mutex = new farwarp::Mutex;
+  static auto* said = new std::set<std::string>;
   try {
-    const farwarp::MutexLock lock(mutex);
-    if (!said.insert(name).second) return;
+    const farwarp::MutexLock lock(*mutex);
+    if (!said->insert(name).second) return;
   } catch (const std::bad_alloc&) {
     return;
   }
@@ -55,6 +59,20 @@ CUresult LookUp(const char* symbol, void** function, int version, cuuint64_t fla
   *function = found.function;
   *status = found.status;
   return CUDA_SUCCESS;
+}
+
+// Says once, whatever the log level, which module needs relinking and how: only an NVIDIA runtime,
+// or a library with one inside, asks for private tables.
+void AdviseRelinking(const void* caller) noexcept {
+  static std::atomic<bool> said{false};
+  if (said.exchange(true)) return;
+  Dl_info info{};
+  const bool known =
+      dladdr(caller, &info) != 0 && info.dli_fname != nullptr && *info.dli_fname != '\0';
+  std::fprintf(stderr,
+               "farwarp: %s contains NVIDIA's CUDA runtime, which runs only on NVIDIA's own "
+               "driver; relink it with nvcc --cudart shared to use Farwarp's\n",
+               known ? info.dli_fname : "this program");
 }
 
 }  // namespace
@@ -105,9 +123,7 @@ CUresult cuGetProcAddress_v2(const char* symbol, void** pfn, int cudaVersion, cu
 // No table is served: they are private to NVIDIA's own libraries.
 CUresult cuGetExportTable(const void** ppExportTable, const CUuuid*) {
   if (ppExportTable != nullptr) *ppExportTable = nullptr;
-  FarwarpSoftgpuUnsupported("cuGetExportTable",
-                            "an NVIDIA runtime is linked into this program: relink it with nvcc "
-                            "--cudart shared");
+  AdviseRelinking(__builtin_return_address(0));
   return CUDA_ERROR_NOT_SUPPORTED;
 }
 

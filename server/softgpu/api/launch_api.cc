@@ -153,6 +153,16 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   context.Fail(ResultOf(fault.kind));
 }
 
+void LogRefusal(const Function& function, const Shape& shape, CUresult result) {
+  const KernelInfo& info = function.kernel().info();
+  FARWARP_LOG(kInfo,
+              "softgpu: launch of %s refused with error %d: grid %u,%u,%u block %u,%u,%u dynamic "
+              "shared %u; at most %u threads per block and %d bytes",
+              info.name.c_str(), static_cast<int>(result), shape.grid.x, shape.grid.y, shape.grid.z,
+              shape.block.x, shape.block.y, shape.block.z, shape.shared_bytes, info.max_threads,
+              MaxDynamicShared(info, function.settings()));
+}
+
 CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                 CUfunction handle, const Shape& shape, void** kernel_params, void** extra) {
   std::shared_ptr<Function> function;
@@ -164,10 +174,17 @@ CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>&
     return CUDA_ERROR_INVALID_PTX;
   }
   result = CheckShape(*function, shape);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS) {
+    LogRefusal(*function, shape, result);
+    return result;
+  }
   std::vector<std::byte> params;
   result = PackParams(function->kernel().info(), kernel_params, extra, &params);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS) {
+    FARWARP_LOG(kInfo, "softgpu: launch of %s refused: parameters are missing or too short",
+                function->kernel().info().name.c_str());
+    return result;
+  }
   context.Enqueue(stream, Lane::kKernel,
                   [&driver, function = std::move(function), shape, params = std::move(params)] {
                     Execute(driver, *function, shape, params);

@@ -1,0 +1,156 @@
+// The software GPU as a program sees it: libcuda.so.1 is opened by dlopen and runs PTX text.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "cuda/driver_api.h"
+
+namespace {
+
+constexpr char kPtx[] = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+
+.visible .global .align 4 .u32 launches;
+
+.visible .entry vector_add(
+  .param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n)
+{
+  .reg .pred %p<2>;
+  .reg .f32 %f<4>;
+  .reg .b32 %r<6>;
+  .reg .b64 %rd<11>;
+  ld.param.u64 %rd1, [a];
+  ld.param.u64 %rd2, [b];
+  ld.param.u64 %rd3, [c];
+  ld.param.u32 %r2, [n];
+  mov.u32 %r3, %ctaid.x;
+  mov.u32 %r4, %ntid.x;
+  mov.u32 %r5, %tid.x;
+  mad.lo.s32 %r1, %r3, %r4, %r5;
+  setp.ge.u32 %p1, %r1, %r2;
+  @%p1 bra done;
+  cvta.to.global.u64 %rd4, %rd1;
+  mul.wide.u32 %rd5, %r1, 4;
+  add.s64 %rd6, %rd4, %rd5;
+  cvta.to.global.u64 %rd7, %rd2;
+  add.s64 %rd8, %rd7, %rd5;
+  ld.global.f32 %f1, [%rd6];
+  ld.global.f32 %f2, [%rd8];
+  add.f32 %f3, %f1, %f2;
+  cvta.to.global.u64 %rd9, %rd3;
+  add.s64 %rd10, %rd9, %rd5;
+  st.global.f32 [%rd10], %f3;
+done:
+  ret;
+}
+)";
+
+class LibraryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    setenv("FARWARP_SOFTGPU", "memory=256MiB", 1);
+    library_ = dlopen(FARWARP_SOFTGPU_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library_, nullptr) << dlerror();
+    ASSERT_EQ(Call<decltype(cuInit)>("cuInit")(0), CUDA_SUCCESS);
+    ASSERT_EQ(Call<decltype(cuCtxCreate_v2)>("cuCtxCreate_v2")(&context_, 0, 0), CUDA_SUCCESS);
+  }
+  void TearDown() override {
+    if (context_ != nullptr) Call<decltype(cuCtxDestroy_v2)>("cuCtxDestroy_v2")(context_);
+  }
+
+  template <typename F>
+  F* Call(const char* name) {
+    void* function = dlsym(library_, name);
+    EXPECT_NE(function, nullptr) << name;
+    return reinterpret_cast<F*>(function);
+  }
+#define CU(name) Call<decltype(name)>(#name)
+
+  CUfunction VectorAdd() {
+    CUmodule module = nullptr;
+    CUfunction function = nullptr;
+    EXPECT_EQ(CU(cuModuleLoadData)(&module, kPtx), CUDA_SUCCESS);
+    EXPECT_EQ(CU(cuModuleGetFunction)(&function, module, "vector_add"), CUDA_SUCCESS);
+    return function;
+  }
+
+  void* library_ = nullptr;
+  CUcontext context_ = nullptr;
+};
+
+TEST_F(LibraryTest, AddsVectors) {
+  constexpr std::uint32_t kCount = 100003;
+  constexpr std::size_t kBytes = kCount * sizeof(float);
+  std::vector<float> a(kCount), b(kCount), c(kCount);
+  std::iota(a.begin(), a.end(), 0.5f);
+  std::iota(b.begin(), b.end(), 1000.0f);
+  CUdeviceptr da, db, dc;
+  for (CUdeviceptr* pointer : {&da, &db, &dc}) {
+    ASSERT_EQ(CU(cuMemAlloc_v2)(pointer, kBytes), CUDA_SUCCESS);
+  }
+  ASSERT_EQ(CU(cuMemcpyHtoD_v2)(da, a.data(), kBytes), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemcpyHtoD_v2)(db, b.data(), kBytes), CUDA_SUCCESS);
+  std::uint32_t count = kCount;
+  void* params[] = {&da, &db, &dc, &count};
+  ASSERT_EQ(CU(cuLaunchKernel)(VectorAdd(), (kCount + 255) / 256, 1, 1, 256, 1, 1, 0, nullptr,
+                               params, nullptr),
+            CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemcpyDtoH_v2)(c.data(), dc, kBytes), CUDA_SUCCESS);
+  for (std::uint32_t i = 0; i < kCount; ++i) ASSERT_EQ(c[i], a[i] + b[i]) << i;
+}
+
+TEST_F(LibraryTest, WildPointersFaultAndOnlyTheirContext) {
+  CUcontext doomed;
+  ASSERT_EQ(CU(cuCtxCreate_v2)(&doomed, 0, 0), CUDA_SUCCESS);
+  CUdeviceptr wild = 0x1234560, small;
+  ASSERT_EQ(CU(cuMemAlloc_v2)(&small, 4096), CUDA_SUCCESS);
+  std::uint32_t count = 1;
+  void* params[] = {&wild, &small, &small, &count};
+  ASSERT_EQ(CU(cuLaunchKernel)(VectorAdd(), 1, 1, 1, 32, 1, 1, 0, nullptr, params, nullptr),
+            CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuCtxSynchronize)(), CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(CU(cuMemFree_v2)(small), CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(CU(cuCtxDestroy_v2)(doomed), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuCtxSetCurrent)(context_), CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuCtxSynchronize)(), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemAlloc_v2)(&small, 4096), CUDA_SUCCESS);
+  // One page behind the end of an allocation is nobody's.
+  CUdeviceptr behind = small + 4096;
+  void* over[] = {&small, &small, &behind, &count};
+  ASSERT_EQ(CU(cuLaunchKernel)(VectorAdd(), 1, 1, 1, 32, 1, 1, 0, nullptr, over, nullptr),
+            CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuCtxSynchronize)(), CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+TEST_F(LibraryTest, VariablesHaveAddresses) {
+  CUmodule module;
+  ASSERT_EQ(CU(cuModuleLoadData)(&module, kPtx), CUDA_SUCCESS);
+  CUdeviceptr address = 0;
+  std::size_t bytes = 0;
+  EXPECT_EQ(CU(cuModuleGetGlobal_v2)(&address, &bytes, module, "launches"), CUDA_SUCCESS);
+  EXPECT_EQ(bytes, 4u);
+  std::uint32_t value = 7;
+  EXPECT_EQ(CU(cuMemcpyDtoH_v2)(&value, address, 4), CUDA_SUCCESS);
+  EXPECT_EQ(value, 0u);
+}
+
+TEST_F(LibraryTest, MistakesInPtxAreReportedWithTheirPlace) {
+  std::string broken = kPtx;
+  broken.replace(broken.find("mad.lo.s32"), 10, "frob.x.s32");
+  char log[512] = "";
+  CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+  void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
+  CUmodule module;
+  EXPECT_EQ(CU(cuModuleLoadDataEx)(&module, broken.c_str(), 2, options, values),
+            CUDA_ERROR_INVALID_PTX);
+  EXPECT_NE(std::string(log).find("frob"), std::string::npos) << log;
+  EXPECT_NE(std::string(log).find("ptx:"), std::string::npos) << log;
+}
+
+}  // namespace
