@@ -53,7 +53,7 @@ void* Call::Take(HandleKind kind) {
 
 std::span<const std::byte> Call::Bulk(std::uint64_t transfer) {
   bulk_.push_back(session_.TakeBulk(transfer));
-  return bulk_.back();
+  return bulk_.back().bytes();
 }
 
 void Call::Finish(CUresult result) {

@@ -26,6 +26,7 @@
 #include "farwarp/wire/encoder.h"
 #include "farwarp/wire/handle.h"
 #include "server/driver/table.h"
+#include "server/session/arrived_bulk.h"
 
 namespace farwarp::server {
 
@@ -96,7 +97,7 @@ class Call {
   std::uint32_t id_;
   std::uint64_t ticket_;
   wire::Decoder args_;
-  std::vector<wire::Buffer> bulk_;
+  std::vector<ArrivedBulk> bulk_;
   wire::Buffer result_buffer_;
   wire::Encoder results_{result_buffer_};
   bool bad_handle_ = false;

@@ -140,20 +140,23 @@ Status Session::OnBulk(std::uint32_t bytes) {
                                                    Deadline::After(kSendPatience)));
   const std::size_t length = bytes - sizeof header;
   WaitForRoom();
-  wire::Buffer* buffer;
+  std::span<std::byte> room;
   {
     const MutexLock lock(in_mutex_);
     if (bulk_bytes_ + length > kMaxBulkBytes || bulk_.size() > kMaxTransfers) {
       return Status::Limit("the client sends bytes that no command asks for");
     }
-    buffer = &bulk_[header.transfer];
-    if (header.offset != buffer->size()) return Status::Invalid("bulk out of order");
+    ArrivedBulk& bulk = bulk_[header.transfer];
+    if (header.offset != bulk.size()) return Status::Invalid("bulk out of order");
     bulk_bytes_ += length;
+    room = bulk.Extend(length);
+    // A command that names a transfer too early must not take it from under us.
+    receiving_ = header.transfer;
   }
-  // The dispatcher touches a transfer only after the command behind it: the buffer is ours.
-  buffer->resize(buffer->size() + length);
-  return channel_->ReceivePayload({buffer->data() + header.offset, length},
-                                  Deadline::After(kSendPatience));
+  Status status = channel_->ReceivePayload(room, Deadline::After(kSendPatience));
+  const MutexLock lock(in_mutex_);
+  receiving_.reset();
+  return status;
 }
 
 Status Session::QueueCommands(wire::Buffer payload) {
@@ -183,11 +186,11 @@ void Session::WaitForRoom() {
   }
 }
 
-wire::Buffer Session::TakeBulk(std::uint64_t transfer) {
+ArrivedBulk Session::TakeBulk(std::uint64_t transfer) {
   const MutexLock lock(in_mutex_);
   const auto found = bulk_.find(transfer);
-  if (found == bulk_.end()) return {};
-  wire::Buffer buffer = std::move(found->second);
+  if (found == bulk_.end() || receiving_ == transfer) return {};
+  ArrivedBulk buffer = std::move(found->second);
   bulk_.erase(found);
   bulk_bytes_ -= buffer.size();
   in_changed_.NotifyAll();

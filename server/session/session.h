@@ -20,6 +20,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -84,7 +85,7 @@ class Session {
   void SendBulk(std::uint64_t transfer, std::span<const std::byte> data,
                 std::shared_ptr<const void> owner);
   // The bytes of a transfer that has come completely, once. Dispatch thread.
-  wire::Buffer TakeBulk(std::uint64_t transfer) EXCLUDES(in_mutex_);
+  ArrivedBulk TakeBulk(std::uint64_t transfer) EXCLUDES(in_mutex_);
 
  private:
   struct Outgoing {
@@ -126,7 +127,8 @@ class Session {
   CondVar in_changed_;
   std::deque<wire::Buffer> frames_ GUARDED_BY(in_mutex_);
   std::size_t frame_bytes_ GUARDED_BY(in_mutex_) = 0;
-  std::map<std::uint64_t, wire::Buffer> bulk_ GUARDED_BY(in_mutex_);
+  std::map<std::uint64_t, ArrivedBulk> bulk_ GUARDED_BY(in_mutex_);
+  std::optional<std::uint64_t> receiving_ GUARDED_BY(in_mutex_);  // The transfer that grows now.
   std::size_t bulk_bytes_ GUARDED_BY(in_mutex_) = 0;
   bool closed_ GUARDED_BY(in_mutex_) = false;
   Status broken_ GUARDED_BY(in_mutex_);  // Why the dispatcher ended the session.

@@ -306,6 +306,9 @@ void FillContexts(server::driver::Table& t) {
   t.cuDeviceGetName = [](char* name, int, CUdevice) {
     return std::strcpy(name, "Fake GPU"), CUDA_SUCCESS;
   };
+  t.cuDeviceTotalMem_v2 = [](std::size_t* bytes, CUdevice) {
+    return *bytes = std::size_t{1} << 30, CUDA_SUCCESS;
+  };
   t.cuDeviceGetUuid_v2 = [](CUuuid* uuid, CUdevice device) {
     std::memset(uuid, 16 + device, sizeof *uuid);
     return CUDA_SUCCESS;
