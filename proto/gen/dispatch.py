@@ -84,7 +84,7 @@ def read(p, types):
         text = "args.GetString()"
         return lines + [f"  const std::string {name}({f'{name}_present ? {text} : std::string_view()' if lines else text});"]
     if p.form == "one":
-        initial = "{}" if not p.goes else f" = {name}_present ? {get} : {p.element}{{}}" if lines else f" = {get}"
+        initial = "{}" if not p.goes else f" = {name}_present ? {get} : {types.zero(p.element)}" if lines else f" = {get}"
         return lines + [f"  {p.element} {name}_value{initial};"]
     return lines
 
@@ -130,14 +130,12 @@ def answer(p, function, types):
 
 
 def handler(function, types):
+    reads = [line for p in function.parameters for line in read(p, types)]
+    reads += [line for p in function.parameters if p.form == "array" for line in read_array(p, function)]
     lines = [f"void {function.name}(Call& call) {{"]
-    if any(p.form in ("value", "string", "one", "array") for p in function.parameters):
+    if any("args." in line or "(args," in line for line in reads):
         lines.append("  wire::Decoder& args = call.args();")
-    for p in function.parameters:
-        lines += read(p, types)
-    for p in function.parameters:
-        if p.form == "array":
-            lines += read_array(p, function)
+    lines += reads
     lines += ["  if (!call.args().finished()) call.args().Fail();", "  if (call.bad()) return Refuse(call);"]
     arguments = ", ".join(argument(p) for p in function.parameters)
     lines.append(f"  const CUresult result = call.driver().{function.name}({arguments});")

@@ -112,7 +112,7 @@ def reply(function, types):
         present = f"{p.name} != nullptr" if p.rule.optional else ""
         if p.form == "one":
             get = f"Get<{p.element}>" if types.is_scalar(p.element) else f"GetStruct<{p.element}>"
-            read.append(f"  const auto {p.name}_out = {f'{present} ? results.{get}() : {p.element}{{}}' if present else f'results.{get}()'};")
+            read.append(f"  const auto {p.name}_out = {f'{present} ? results.{get}() : {types.zero(p.element)}' if present else f'results.{get}()'};")
             write.append(f"  {f'if ({present}) ' if present else ''}*{p.name} = {p.name}_out;")
         else:
             read.append(f"  const auto {p.name}_out = {f'!({present}) ? std::span<const std::byte>{{}} : ' if present else ''}"

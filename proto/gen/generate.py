@@ -4,7 +4,8 @@
     generate.py abi OUT            cuda/driver_api.h, cuda/runtime_api.h, their static assertions, cuda/proc_address.{h,cc},
                                    cuda/driver_table.{h,cc}, the version script of libcuda.so.1
     generate.py table OUT          cuda/wire_ids.h; the client's custom.h, plain.{h,cc}, exports.cc, unsupported.cc; the server's
-                                   cuda_dispatch.{h,cc}
+                                   cuda_dispatch.{h,cc}; tests of the two against each other, and fuzz seeds; for a
+                                   table with a model of its own also cuda/driver_api.h and cuda/driver_table.h
     generate.py stubs OUT IMPLEMENTED SAY
                                    stubs for the entry points that the text file IMPLEMENTED (one name a line, # comments) does
                                    not list; SAY is the C++ function that logs one
@@ -28,6 +29,7 @@ import driver_table  # noqa: E402
 import encode  # noqa: E402
 import exports  # noqa: E402
 import model as models  # noqa: E402
+import plain_test  # noqa: E402
 import proc_address  # noqa: E402
 import table as tables  # noqa: E402
 
@@ -38,6 +40,11 @@ def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
+
+
+def write_bytes(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def generate_abi(out):
@@ -93,6 +100,13 @@ def generate_table(out, folder):
     write(out / "client/unsupported.cc", exports.stubs(model, model.by_name.keys() - unsupported.keys(), unsupported, "FarwarpSayUnsupported"))
     write(out / "server/cuda_dispatch.h", dispatch.header(table))
     write(out / "server/cuda_dispatch.cc", dispatch.source(table))
+    write(out / "tests/plain_test.cc", plain_test.source(table))
+    write(out / "tests/plain_driver.cc", plain_test.driver(table))
+    for name, seed in plain_test.seeds(table, models.ROOT):
+        write_bytes(out / "tests/plain_seeds" / name, seed)
+    if model.path.parent == folder:
+        write(out / "cuda/driver_api.h", abi.header(model.raw))
+        write(out / "cuda/driver_table.h", driver_table.header(model))
 
 
 def coverage_page(folder, check):

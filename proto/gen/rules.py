@@ -71,6 +71,15 @@ class Types:
                 return f"{field['name']} {inner}" if field["name"] else inner
         return ""
 
+    def size(self, text):
+        """Bytes of a scalar."""
+        resolved = self.model.resolve(text)
+        return next((n for n, words in ((1, "char"), (2, "short"), (8, "long|double|size_t|64")) if re.search(words, resolved)), 4)
+
+    def zero(self, text):
+        """C++ expression of the type's zero."""
+        return f"static_cast<{text}>(0)" if self.is_scalar(text) else f"{text}{{}}"
+
     def is_scalar(self, text):
         resolved = self.model.resolve(text)
         return resolved in SCALARS or resolved in self.model.enums
