@@ -31,6 +31,11 @@ def record_lines(record, indent):
     return lines
 
 
+def promoted(enum):
+    """What the enum promotes to in expressions, so that fixing its type changes none."""
+    return "int" if all(-2**31 <= value < 2**31 for _, value in enum["values"]) else enum["underlying"]
+
+
 def type_lines(entry):
     kind, name = entry["kind"], entry.get("name", "")
     if kind == "handle":
@@ -38,7 +43,7 @@ def type_lines(entry):
     elif kind == "typedef":
         yield f"typedef {declare(entry['type'], name)};"
     elif kind == "enum":
-        yield f"{'typedef ' if name else ''}enum {entry['tag']} FARWARP_ABI_ENUM({entry['underlying']}) {{"
+        yield f"{'typedef ' if name else ''}enum {entry['tag']} FARWARP_ABI_ENUM({promoted(entry)}) {{"
         yield from (f"  {value} = {number}," for value, number in entry["values"])
         yield f"}} {name};"
     else:

@@ -30,7 +30,7 @@ typedef struct CUarray_st *CUarray;
 typedef struct ToyOpaque_st *ToyOpaque;
 typedef unsigned long long CUdeviceptr;
 typedef int ToyOrdinal;
-typedef enum cudaError_enum FARWARP_ABI_ENUM(unsigned int) {
+typedef enum cudaError_enum FARWARP_ABI_ENUM(int) {
   CUDA_SUCCESS = 0,
   CUDA_ERROR_INVALID_VALUE = 1,
   CUDA_ERROR_OUT_OF_MEMORY = 2,
@@ -62,6 +62,7 @@ typedef struct FARWARP_ABI_ALIGNED(8) ToyTrap_st {
 } ToyTrap;
 typedef void (*ToyCallback)(void *);
 
+#pragma GCC visibility push(default)
 CUresult toyLocal(int value);
 CUresult toyCached(int *value);
 CUresult toyCustomClient(void **data);
@@ -82,6 +83,7 @@ CUresult toyCreate(CUarray *array, int size);
 CUresult toyCreate_v2(CUarray *array, int *size);
 CUresult toyDestroy(CUarray array);
 CUresult toyHandles(const CUevent *events, size_t count, CUstream *streams, CUevent maybe);
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }  /* extern "C" */
