@@ -76,22 +76,29 @@ void CheckLibraries(const Layout& layout, Report& report) {
   }
 }
 
-void CheckDrivers(const Layout& layout, bool needed, Report& report) {
-  const auto real = ProbeDriver("libcuda.so.1", layout.lib);
+// What a private pool would run on; with a controller a driver here is not needed.
+void CheckDrivers(const Layout& layout, const Settings& settings, Report& report) {
+  const std::string wanted = settings.driver ? settings.driver->value : "";
+  const auto real =
+      ProbeDriver(wanted.empty() || wanted == "softgpu" ? "libcuda.so.1" : wanted, layout.lib);
   const auto soft = ProbeDriver(layout.softgpu_lib + "/libcuda.so.1", layout.lib);
-  if (real.ok() && !real->devices.empty()) {
+  if (wanted != "softgpu" && real.ok() && !real->devices.empty()) {
     report.Ok("driver", real->path + " with " + std::to_string(real->devices.size()) +
                             " devices, the first is " + real->devices[0].name);
+  } else if (!wanted.empty() && wanted != "softgpu") {
+    report.Fail("driver",
+                wanted + ": " + (real.ok() ? "it has no device" : real.status().message()),
+                "this driver is chosen by " + settings.driver->origin);
   } else if (soft.ok() && !soft->devices.empty()) {
-    report.Ok("driver", "no GPU on this machine; the software GPU works (" +
-                            FormatBytes(soft->devices[0].memory_bytes) + ")");
-  } else if (needed) {
+    report.Ok("driver", "the software GPU works (" + FormatBytes(soft->devices[0].memory_bytes) +
+                            "); no other is needed");
+  } else if (settings.controller) {
+    report.Skip("driver", "no GPU on this machine, and none is needed with a controller");
+  } else {
     report.Fail("driver",
                 "neither a GPU nor the software GPU: " +
                     (soft.ok() ? std::string("it has no device") : soft.status().message()),
                 "a private pool needs one of them; or set FARWARP_CONTROLLER");
-  } else {
-    report.Skip("driver", "no GPU on this machine, and none is needed with a controller");
   }
 }
 
@@ -208,8 +215,8 @@ Result<std::string> RunFirstKernel(const Layout& layout, const wire::Grant& gran
 }
 
 void CheckFirstKernel(const Layout& layout, Result<std::unique_ptr<VgpuSource>> source,
-                      const SignalWatch& signals, bool is_private, Report& report) {
-  const Clock::time_point start = Clock::now();
+                      Clock::time_point start, const SignalWatch& signals, bool is_private,
+                      Report& report) {
   const Status granted = source.ok() ? WaitForGrant(**source) : source.status();
   if (!granted.ok()) {
     report.Fail("grant", granted.message(),
@@ -240,13 +247,14 @@ int Diagnose(const Settings& settings) {
   }
   SignalWatch signals;
   CheckLibraries(*layout, report);
-  CheckDrivers(*layout, !settings.controller, report);
+  CheckDrivers(*layout, settings, report);
   Ask ask;
   ask.vgpus = {{64 * kMiB, 0, 1}};
   if (!settings.controller) {
     report.Ok("controller", "none configured: farwarp run uses a private pool on this machine");
     const std::string driver = settings.driver ? settings.driver->value : "";
-    CheckFirstKernel(*layout, StartPrivatePool(*layout, ask, driver, signals), signals, true,
+    const Clock::time_point asked = Clock::now();
+    CheckFirstKernel(*layout, StartPrivatePool(*layout, ask, driver, signals), asked, signals, true,
                      report);
     return report.failures() == 0 ? kSuccess : kFailed;
   }
@@ -270,9 +278,10 @@ int Diagnose(const Settings& settings) {
       report.Warn("controller", status.persistence_error(), "a restart would lose leases");
   }
   CheckNodes(client, report);
+  const Clock::time_point asked = Clock::now();
   CheckFirstKernel(*layout,
                    AskController(settings.controller->value, ask, {}, "farwarp doctor", true),
-                   signals, false, report);
+                   asked, signals, false, report);
   return report.failures() == 0 ? kSuccess : kFailed;
 }
 

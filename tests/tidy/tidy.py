@@ -30,7 +30,7 @@ ALLOWED = [
     ("client/session", TRANSPORT + ABI + ["client/session/"]),
     ("client/driver", TRANSPORT + ABI + ["client/session/", "client/driver/", "client/gen/"]),
     ("client/runtime", BASE + ABI + ["client/runtime/"]),
-    ("client/cli", TRANSPORT + ["client/cli/", "control/", "proto/control/"]),
+    ("client/cli", TRANSPORT + ["client/cli/", "controller/pool/", "control/", "proto/control/"]),
     ("server/driver", BASE + ABI + ["server/driver/"]),
     ("server/session", TRANSPORT + ABI + ["server/session/", "server/driver/", "server/gen/"]),
     ("server/worker", TRANSPORT + ABI + ["server/session/", "server/driver/", "server/worker/", "server/gen/"]),
