@@ -75,7 +75,8 @@ def prepare(arguments):
         prefix = []
     else:
         prefix = shlex.split(arguments.launcher or f"{build}/bin/farwarp run --")
-        needed = [pathlib.Path(prefix[0]), build / "lib/libcuda.so.1"]
+        # The reference comes from the software GPU, whatever the launcher runs on.
+        needed = [pathlib.Path(prefix[0]), build / "lib/libcuda.so.1", build / "lib/softgpu/libcuda.so.1"]
     for path in needed:
         if not path.exists():
             skip(f"{path} is not built")
