@@ -55,7 +55,7 @@ void Answer(FILE* out, const std::string& library, const std::string& own_lib) {
     return;
   }
   link_map* map = nullptr;
-  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0;
+  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, static_cast<void*>(&map)) == 0;
   const std::string path = known && map->l_name != nullptr ? map->l_name : library;
   if (IsIn(path, own_lib)) {
     std::fprintf(out, "error %s is Farwarp's own client library\n", path.c_str());

@@ -41,7 +41,7 @@ Result<std::unique_ptr<VgpuSource>> Open(const RunOptions& options, const Layout
 // Waits until the source has granted or refused. Nothing: a signal ended the waiting.
 std::optional<Status> WaitForGrant(VgpuSource& source, SignalWatch& signals, int* signal) {
   for (;;) {
-    if (const Status status = source.Check(); !status.ok()) return status;
+    if (Status status = source.Check(); !status.ok()) return status;
     if (source.grant()) return Status::Ok();
     pollfd ready[] = {{source.fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}};
     // The source has deadlines of its own; this bound only guards against a lost wake-up.

@@ -95,7 +95,8 @@ class Pool {
   void Restore(Time now, std::vector<Lease> leases, const std::set<std::string>& drained_nodes);
 
   // Nodes.
-  Actions NodeAttached(Time now, SessionId session, NodeInfo info, std::vector<HeldLease> held);
+  Actions NodeAttached(Time now, SessionId session, NodeInfo info,
+                       const std::vector<HeldLease>& held);
   Actions NodeReported(Time now, SessionId session, const std::vector<HeldLease>& held);
   // The answer to SendPrepare (revoke == false) or SendRevoke.
   Actions NodeAnswered(Time now, SessionId session, const LeaseId& lease, bool revoke,

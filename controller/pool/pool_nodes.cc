@@ -99,7 +99,7 @@ bool Pool::Admit(Time now, SessionId session, const NodeInfo& info, Actions& act
 }
 
 Actions Pool::NodeAttached(Time now, SessionId session, NodeInfo info,
-                           std::vector<HeldLease> held) {
+                           const std::vector<HeldLease>& held) {
   Actions actions;
   if (!Admit(now, session, info, actions)) return Finish(now, std::move(actions));
   Node& node = nodes_[info.name];

@@ -223,13 +223,13 @@ void Core::RemoveLauncher(pool::RequestId request) {
 }
 
 void Core::NodeAttached(pool::SessionId session, pool::NodeInfo info,
-                        std::vector<pool::HeldLease> held) {
+                        const std::vector<pool::HeldLease>& held) {
   Apply([&](pool::Pool& pool, pool::Time now) NO_THREAD_SAFETY_ANALYSIS {
     nameless_.erase(session);
     spdlog::info("node {} attached: {}, {} held, data at {}", info.name,
                  Count(info.devices.size(), "device"), Count(held.size(), "lease"),
                  info.data_endpoint);
-    return pool.NodeAttached(now, session, std::move(info), std::move(held));
+    return pool.NodeAttached(now, session, std::move(info), held);
   });
 }
 

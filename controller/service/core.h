@@ -62,7 +62,7 @@ class Core {
 
   // Events.
   void NodeAttached(pool::SessionId session, pool::NodeInfo info,
-                    std::vector<pool::HeldLease> held);
+                    const std::vector<pool::HeldLease>& held);
   void NodeReported(pool::SessionId session, const std::vector<pool::HeldLease>& held);
   void NodeAnswered(pool::SessionId session, const pool::LeaseId& lease, bool revoke,
                     const Status& answer);

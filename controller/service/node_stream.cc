@@ -77,10 +77,10 @@ Status NodeStream::HandleHello(const v1::NodeHello& hello) {
   if (named_) return Status::Invalid("hello was said twice");
   Result<pool::NodeInfo> info = FromProto(hello);
   if (!info.ok()) return info.status();
-  Result<std::vector<pool::HeldLease>> held = FromProto(hello.leases());
+  const Result<std::vector<pool::HeldLease>> held = FromProto(hello.leases());
   if (!held.ok()) return held.status();
   named_ = true;
-  core_.NodeAttached(session_, std::move(*info), std::move(*held));
+  core_.NodeAttached(session_, std::move(*info), *held);
   return Status::Ok();
 }
 

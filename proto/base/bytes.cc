@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -89,8 +90,7 @@ std::string FormatBytes(std::uint64_t bytes) {
     ++unit;
   }
   char text[48];
-  const double tenths = value * 10;
-  const bool whole = static_cast<std::uint64_t>(tenths + 0.5) % 10 == 0;
+  const bool whole = std::lround(value * 10) % 10 == 0;
   std::snprintf(text, sizeof text, whole ? "%.0f %s" : "%.1f %s", value, kNames[unit]);
   return text;
 }

@@ -7,8 +7,8 @@ namespace {
 class PoolTest : public testing::Test {
  protected:
   // Attaches a node and returns the actions.
-  Actions Attach(SessionId session, const NodeInfo& info, std::vector<HeldLease> held = {}) {
-    return pool_.NodeAttached(now_, session, info, std::move(held));
+  Actions Attach(SessionId session, const NodeInfo& info, const std::vector<HeldLease>& held = {}) {
+    return pool_.NodeAttached(now_, session, info, held);
   }
   // Requests, and lets the node confirm at once.
   TellGranted Grant(RequestId id, SessionId session, const Request& request) {
