@@ -1,0 +1,117 @@
+// What the parser makes of a PTX function: registers, variables and instructions, names resolved to
+// indices where the function itself defines them. Views point into the module's text. Value types;
+// one thread while they are built.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/softgpu/ptx/lexer.h"
+#include "server/softgpu/ptx/types.h"
+
+namespace farwarp::softgpu {
+
+inline constexpr uint32_t kNoIndex = ~uint32_t{0};
+
+struct Register {
+  Type type = Type::kNone;
+};
+
+// One element of an initialiser: a number, or the address of a symbol plus an addend.
+struct Initial {
+  uint64_t offset = 0;
+  uint32_t bytes = 0;
+  uint64_t value = 0;
+  std::string_view symbol;
+  bool generic = false;
+};
+
+struct Variable {
+  std::string_view name;
+  Space space = Space::kGeneric;
+  Type type = Type::kNone;
+  uint32_t align = 1;
+  uint64_t bytes = 0;  // 0: unsized array (.extern .shared)
+  bool is_extern = false;
+  bool is_weak = false;
+  bool is_managed = false;
+  std::vector<Initial> initials;
+  Token at;
+};
+
+struct Operand {
+  enum class Kind : uint8_t {
+    kNone,
+    kRegister,
+    kInteger,
+    kFloat32,
+    kFloat64,
+    kName,
+    kAddress,
+    kVector,
+    kPair,
+    kSink
+  };
+  Kind kind = Kind::kNone;
+  bool negated = false;          // !p
+  uint32_t reg = kNoIndex;       // kRegister; base of kAddress
+  uint32_t variable = kNoIndex;  // kName, kAddress: a variable of the function
+  uint64_t value = 0;            // Numbers; offset of kAddress and kName
+  std::string_view name;  // kName, kAddress: what is no register; special registers with their
+                          // component ("%tid.x")
+  std::vector<Operand> elements;
+  Token at;
+};
+
+struct Instruction {
+  Opcode opcode = Opcode::kCount;
+  ModSet mods;
+  Type types[4] = {};
+  uint8_t type_count = 0;
+  uint32_t guard = kNoIndex;  // Predicate register
+  bool guard_negated = false;
+  uint32_t label = kNoIndex;  // bra: index of the target instruction
+  std::vector<Operand> operands;
+  // call: operands[0] is the target; returns and arguments are names of .param variables (or
+  // registers).
+  std::vector<Operand> returns;
+  std::vector<Operand> arguments;
+  std::vector<uint32_t> targets;  // brx.idx
+  Token at;
+
+  bool Has(Mod mod) const { return mods.Has(mod); }
+  Type type() const { return types[0]; }
+};
+
+struct Function {
+  std::string_view name;
+  bool is_entry = false;
+  bool has_body = false;
+  std::vector<Variable> params;
+  std::vector<Variable> returns;
+  // Directives of entries; zeros when not given.
+  uint32_t reqntid[3] = {0, 0, 0};
+  uint32_t maxntid[3] = {0, 0, 0};
+  uint32_t min_blocks = 0;
+  Token at;
+  size_t body_offset = 0;  // Behind the '{'
+  uint32_t body_line = 0;
+  size_t body_line_start = 0;
+
+  // Filled by ParseBody.
+  std::vector<Register> registers;
+  std::vector<Variable> variables;  // .local, .shared and .param of the body
+  std::vector<Instruction> code;
+};
+
+struct ModuleAst {
+  int version = 0;  // 90 for 9.0
+  int target = 0;   // 75 for sm_75
+  std::vector<Variable> variables;
+  std::vector<Function> functions;
+};
+
+}  // namespace farwarp::softgpu

@@ -1,0 +1,66 @@
+// The decoded form: what the interpreter runs, and a later compiler would start from. Everything
+// that can be known before a launch is resolved: registers are byte offsets into a frame, constants
+// lie in the frame, names are addresses, labels are instruction numbers. Built once per kernel,
+// then constant and shared by all threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace farwarp::softgpu {
+
+struct Warp;
+struct Ins;
+using Handler = void (*)(Warp& warp, const Ins& ins);
+
+inline constexpr uint32_t kNoSlot = ~uint32_t{0};
+inline constexpr uint32_t kLanes = 32;
+
+struct alignas(64) Ins {
+  Handler run = nullptr;
+  uint32_t d = kNoSlot;  // Byte offsets of operands in the frame.
+  uint32_t a = kNoSlot;
+  uint32_t b = kNoSlot;
+  uint32_t c = kNoSlot;
+  uint32_t e = kNoSlot;      // Second result, or a fifth operand.
+  uint32_t guard = kNoSlot;  // Offset of the predicate that must hold.
+  uint64_t imm = 0;
+  uint32_t target = 0;  // Instruction number, or index of a call site.
+  uint32_t slots = 0;   // First of the elements in DecodedKernel::slots (vectors).
+  uint32_t line = 0;
+  bool guard_negated = false;
+};
+static_assert(sizeof(Ins) == 64);
+
+// One function of the kernel's call closure; number 0 is the kernel itself.
+struct DecodedFunction {
+  std::string name;
+  uint32_t entry = 0;        // Instruction number.
+  uint32_t frame_bytes = 0;  // Registers and constants.
+  uint32_t constants = 0;    // Offset of the constants in the frame; they come last.
+  std::vector<std::byte> constant_image;
+  uint32_t local_bytes = 0;  // Of each thread: .local and .param variables of the body.
+  uint32_t local_align = 16;
+};
+
+// A call: where the callee's parameters and results lie in the caller's local memory.
+struct CallSite {
+  uint32_t function = 0;
+  std::vector<uint32_t> params;  // Offsets in the caller's local frame.
+  std::vector<uint32_t> returns;
+};
+
+struct DecodedKernel {
+  std::string name;
+  std::vector<Ins> code;
+  std::vector<uint32_t> slots;
+  std::vector<DecodedFunction> functions;
+  std::vector<CallSite> calls;
+  uint32_t static_shared_bytes = 0;
+  uint64_t local_bytes = 0;  // Of the kernel alone; calls take more.
+  uint32_t registers = 0;    // 32-bit registers of the largest function, approximately.
+  bool recursive_or_deep = false;
+};
+
+}  // namespace farwarp::softgpu

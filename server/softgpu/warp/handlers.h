@@ -1,0 +1,74 @@
+// The tables from instruction to handler, by topic. Each returns the handler for the instruction's
+// type and modifiers, or nullptr if this engine does not execute it; operands are in the order in
+// which PTX writes them: d, a, b, c. Pure; thread-safe.
+#pragma once
+
+#include "server/softgpu/ptx/ast.h"
+#include "server/softgpu/warp/decoded.h"
+
+namespace farwarp::softgpu {
+
+Handler FindInteger(
+    const Instruction& instruction);  // add … prmt on integers, bit operations, carries
+Handler FindLogic(const Instruction& instruction);    // and, or, xor, not on bits and predicates,
+                                                      // shifts, lop3, mov, selp
+Handler FindFloat(const Instruction& instruction);    // f32, f64, f16: arithmetic, approximations
+Handler FindCompare(const Instruction& instruction);  // setp, set, slct, testp
+Handler FindConvert(const Instruction& instruction, uint32_t from_bytes,
+                    uint32_t to_bytes);  // register widths
+
+// Registers put together from, or taken apart into, smaller ones: elements in slots, target of
+// them, imm bytes each.
+void Pack(Warp& warp, const Ins& ins);               // d = elements
+void Unpack(Warp& warp, const Ins& ins);             // elements = a
+Handler FindInsert(const Instruction& instruction);  // bfi: a into b at c, length e
+
+// ld and st; the register's width may exceed the memory type's. `vector` elements are in
+// DecodedKernel::slots.
+Handler FindLoad(Space space, Type type, uint32_t register_bytes);
+Handler FindStore(Space space, Type type, uint32_t register_bytes);
+Handler FindParamLoad(Type type,
+                      uint32_t register_bytes);  // Kernel parameters at a constant offset.
+Handler FindAtomic(const Instruction& instruction, Space space);
+void AddressSharedToGeneric(Warp& warp, const Ins& ins);
+void AddressGenericToShared(Warp& warp, const Ins& ins);
+void AddressOfLocal(Warp& warp, const Ins& ins);  // d = this thread's local memory + frame + imm
+void AddressOfParam(Warp& warp, const Ins& ins);  // d = parameter buffer + imm
+void AddressOfFormal(
+    Warp& warp,
+    const Ins& ins);  // d = local address of formal parameter (target) + imm; returns from 0x8000
+void IsSpaceShared(Warp& warp, const Ins& ins);
+void IsSpaceLocal(Warp& warp, const Ins& ins);
+void IsSpaceGlobal(Warp& warp, const Ins& ins);
+void IsSpaceConst(Warp& warp, const Ins& ins);
+void AsyncCopy(
+    Warp& warp,
+    const Ins& ins);  // cp.async: shared [a + imm], generic b, bytes target, c source bytes
+void Fence(Warp& warp, const Ins& ins);
+void Nothing(Warp& warp, const Ins& ins);
+
+// Control.
+void Branch(Warp& warp, const Ins& ins);
+void BranchIndexed(Warp& warp, const Ins& ins);  // a: index, slots: targets, target: how many
+void Exit(Warp& warp, const Ins& ins);
+void Return(Warp& warp, const Ins& ins);
+void CallFunction(Warp& warp, const Ins& ins);  // target: call site
+void Trap(Warp& warp, const Ins& ins);
+void Yield(Warp& warp, const Ins& ins);
+
+// Among lanes and threads.
+Handler FindShuffle(const Instruction& instruction);  // e: predicate out or kNoSlot; imm: slot of
+                                                      // the member mask or kNoSlot
+Handler FindVote(const Instruction& instruction);
+Handler FindMatch(const Instruction& instruction);
+Handler FindRedux(const Instruction& instruction);
+void ActiveMask(Warp& warp, const Ins& ins);
+void Elect(Warp& warp, const Ins& ins);
+void WarpSync(Warp& warp, const Ins& ins);  // a: member mask
+Handler FindBarrier(
+    const Instruction& instruction);  // a: number, b: count or kNoSlot, c: predicate; d: result
+
+// Special registers by name ("%tid.x"); nullptr if unknown.
+Handler FindSpecial(std::string_view name, uint32_t register_bytes);
+
+}  // namespace farwarp::softgpu

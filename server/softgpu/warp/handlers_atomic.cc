@@ -1,0 +1,164 @@
+// atom and red. Shared memory belongs to a block that one thread runs, so its atomics are plain;
+// all others are the host's, always sequentially consistent and system-wide, which is stronger than
+// any order or scope that PTX can ask for.
+#include <bit>
+#include <cstring>
+
+#include "server/softgpu/warp/handlers.h"
+#include "server/softgpu/warp/lanes.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+struct AddOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return static_cast<T>(old + b);
+  }
+};
+struct MinOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return b < old ? b : old;
+  }
+};
+struct MaxOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return b > old ? b : old;
+  }
+};
+struct AndOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return old & b;
+  }
+};
+struct OrOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return old | b;
+  }
+};
+struct XorOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return old ^ b;
+  }
+};
+struct ExchOp {
+  template <typename T>
+  static T Run(T, T b, T) {
+    return b;
+  }
+};
+struct CasOp {
+  template <typename T>
+  static T Run(T old, T b, T c) {
+    return old == b ? c : old;
+  }
+};
+struct IncOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return old >= b ? T{0} : static_cast<T>(old + 1);
+  }
+};
+struct DecOp {
+  template <typename T>
+  static T Run(T old, T b, T) {
+    return old == 0 || old > b ? b : static_cast<T>(old - 1);
+  }
+};
+
+template <typename T>
+using BitsOf = std::conditional_t<sizeof(T) == 8, uint64_t,
+                                  std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
+
+// d: old value or kNoSlot. a: base, imm: offset, target >> 16: width of the base
+// (handlers_memory.cc). b, c: operands.
+template <typename Op, typename T, bool shared>
+void Atomic(Warp& warp, const Ins& ins) {
+  using Bits = BitsOf<T>;
+  const Block& block = *warp.block;
+  const T* const b = warp.Reg<T>(ins.b);
+  const T* const c = ins.c == kNoSlot ? b : warp.Reg<T>(ins.c);
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    if ((warp.active >> lane & 1) == 0) continue;
+    uint64_t address = ins.imm;
+    if (ins.target >> 16 == 0) address += warp.Reg<uint64_t>(ins.a)[lane];
+    if (ins.target >> 16 == 1) address += warp.Reg<uint32_t>(ins.a)[lane];
+    if ((address & (sizeof(T) - 1)) != 0)
+      RaiseFault(warp, FaultKind::kMisaligned, address, 1u << lane, "misaligned address");
+    if (shared) {
+      if (address > block.shared_bytes || address + sizeof(T) > block.shared_bytes) {
+        RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane,
+                   "address outside shared memory");
+      }
+      address += block.shared_base;
+    } else if ((address & block.space_mask) != block.space_base) {
+      RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane, "illegal address");
+    }
+    Bits* const where = reinterpret_cast<Bits*>(address);
+    Bits old = __atomic_load_n(where, __ATOMIC_RELAXED);
+    if (shared) {
+      *where = std::bit_cast<Bits>(Op::Run(std::bit_cast<T>(old), b[lane], c[lane]));
+    } else {
+      for (;;) {
+        const Bits next = std::bit_cast<Bits>(Op::Run(std::bit_cast<T>(old), b[lane], c[lane]));
+        if (__atomic_compare_exchange_n(where, &old, next, true, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
+          break;
+      }
+    }
+    if (ins.d != kNoSlot) warp.Reg<Bits>(ins.d)[lane] = old;
+  }
+}
+
+template <typename Op, typename T>
+Handler InSpace(Space space) {
+  return space == Space::kShared ? Atomic<Op, T, true> : Atomic<Op, T, false>;
+}
+template <typename Op>
+Handler IntegerOf(Type type, Space space) {
+  switch (type) {
+    case Type::kS32:
+      return InSpace<Op, int32_t>(space);
+    case Type::kS64:
+      return InSpace<Op, int64_t>(space);
+    case Type::kU64:
+    case Type::kB64:
+      return InSpace<Op, uint64_t>(space);
+    case Type::kU32:
+    case Type::kB32:
+      return InSpace<Op, uint32_t>(space);
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+Handler FindAtomic(const Instruction& i, Space space) {
+  const Type type = i.type();
+  if (i.Has(Mod::kV2) || i.Has(Mod::kV4) || i.Has(Mod::kV8)) return nullptr;
+  if (i.Has(Mod::kAdd)) {
+    if (type == Type::kF32) return InSpace<AddOp, float>(space);
+    if (type == Type::kF64) return InSpace<AddOp, double>(space);
+    if (type == Type::kF16) return InSpace<AddOp, _Float16>(space);
+    return IntegerOf<AddOp>(type, space);
+  }
+  if (i.Has(Mod::kMin)) return IntegerOf<MinOp>(type, space);
+  if (i.Has(Mod::kMax)) return IntegerOf<MaxOp>(type, space);
+  if (i.Has(Mod::kAnd)) return IntegerOf<AndOp>(type, space);
+  if (i.Has(Mod::kOr)) return IntegerOf<OrOp>(type, space);
+  if (i.Has(Mod::kXor)) return IntegerOf<XorOp>(type, space);
+  if (i.Has(Mod::kExch)) return IntegerOf<ExchOp>(type, space);
+  if (i.Has(Mod::kCas))
+    return type == Type::kB16 ? InSpace<CasOp, uint16_t>(space) : IntegerOf<CasOp>(type, space);
+  if (i.Has(Mod::kInc)) return type == Type::kU32 ? InSpace<IncOp, uint32_t>(space) : nullptr;
+  if (i.Has(Mod::kDec)) return type == Type::kU32 ? InSpace<DecOp, uint32_t>(space) : nullptr;
+  return nullptr;
+}
+
+}  // namespace farwarp::softgpu

@@ -1,0 +1,154 @@
+// Branches, calls, exit.
+#include <cstring>
+
+#include "server/softgpu/warp/handlers.h"
+#include "server/softgpu/warp/lanes.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+constexpr size_t kMaxFrames = 4096;
+
+// A jump that goes back costs budget; when it is used up the others get their turn.
+void JumpTo(Warp& warp, uint32_t target) {
+  const bool back = target < warp.pc;
+  warp.pc = target;
+  if (back && --warp.budget == 0) {
+    warp.event = Event::kYield;
+  } else if (!warp.waiting.empty()) {
+    // The limit was computed for where the group was before.
+    warp.event = Event::kReschedule;
+  }
+}
+
+// Lanes leave the running group for `pc`; the rest stays.
+void Split(Warp& warp, uint32_t lanes, uint32_t pc) {
+  warp.waiting.push_back({pc, lanes, warp.frame, GroupState::kReady, 0});
+  ++warp.frame->references;
+  warp.mask &= ~lanes;
+  warp.event = Event::kReschedule;
+}
+
+// The group has gone: its frame may be free. Frame 0 belongs to the kernel and stays.
+void Release(Warp& warp, Frame* frame) {
+  while (frame != nullptr && --frame->references == 0 && frame->caller != nullptr) {
+    Frame* const caller = frame->caller;
+    for (size_t i = 1; i < warp.frames.size(); ++i) {
+      if (warp.frames[i].get() != frame) continue;
+      warp.free_frames.push_back(std::move(warp.frames[i]));
+      warp.frames.erase(warp.frames.begin() + static_cast<std::ptrdiff_t>(i));
+      break;
+    }
+    frame = caller;
+  }
+}
+
+}  // namespace
+
+void Branch(Warp& warp, const Ins& ins) {
+  const uint32_t taken = warp.active;
+  const uint32_t rest = warp.mask & ~taken;
+  if (rest == 0) return JumpTo(warp, ins.target);
+  const bool back = ins.target < warp.pc;
+  Split(warp, taken, ins.target);
+  if (back && --warp.budget == 0) warp.event = Event::kYield;
+}
+
+void BranchIndexed(Warp& warp, const Ins& ins) {
+  const uint32_t* const index = warp.Reg<uint32_t>(ins.a);
+  uint32_t left = warp.active;
+  const uint32_t stay = warp.mask & ~left;
+  if (stay != 0) Split(warp, stay, warp.pc);
+  while (left != 0) {
+    const uint32_t value = index[static_cast<uint32_t>(__builtin_ctz(left))];
+    if (value >= ins.target)
+      RaiseFault(warp, FaultKind::kInvalidPc, value, left, "branch index out of range");
+    uint32_t same = 0;
+    for (uint32_t lane = 0; lane < kLanes; ++lane)
+      same |= (left >> lane & 1) != 0 && index[lane] == value ? 1u << lane : 0;
+    left &= ~same;
+    const uint32_t target = warp.kernel->slots[ins.slots + value];
+    if (left == 0) return JumpTo(warp, target);
+    Split(warp, same, target);
+  }
+}
+
+void Exit(Warp& warp, const Ins&) {
+  Block& block = *warp.block;
+  const uint32_t gone = warp.active;
+  warp.live &= ~gone;
+  warp.mask &= ~gone;
+  block.live -= static_cast<uint32_t>(__builtin_popcount(gone));
+  if (warp.mask == 0) {
+    Release(warp, warp.frame);
+    warp.event = Event::kExited;
+  }
+  for (uint32_t number = 0; number < block.barriers.size(); ++number) {
+    if (block.barriers[number].arrived != 0) CheckBarrier(block, number);
+  }
+}
+
+void Return(Warp& warp, const Ins& ins) {
+  Frame* const frame = warp.frame;
+  if (frame->caller == nullptr) return Exit(warp, ins);
+  const uint32_t stay = warp.mask & ~warp.active;
+  if (stay != 0) Split(warp, stay, warp.pc);
+  Frame* const caller = frame->caller;
+  ++caller->references;
+  const uint32_t pc = frame->return_pc;
+  Release(warp, frame);
+  warp.frame = caller;
+  warp.regs = caller->registers;
+  warp.pc = pc;
+  warp.event = Event::kReschedule;
+}
+
+void CallFunction(Warp& warp, const Ins& ins) {
+  const uint32_t stay = warp.mask & ~warp.active;
+  if (stay != 0) Split(warp, stay, warp.pc);
+  const CallSite& site = warp.kernel->calls[ins.target];
+  const DecodedFunction& function = warp.kernel->functions[site.function];
+  const DecodedFunction& from = warp.kernel->functions[warp.frame->function];
+  if (warp.frames.size() >= kMaxFrames)
+    RaiseFault(warp, FaultKind::kStackOverflow, 0, warp.mask, "too many nested calls");
+
+  std::unique_ptr<Frame> frame;
+  if (warp.free_frames.empty()) {
+    frame = std::make_unique<Frame>();
+  } else {
+    frame = std::move(warp.free_frames.back());
+    warp.free_frames.pop_back();
+  }
+  frame->function = site.function;
+  frame->local = (warp.frame->local + from.local_bytes + 15) & ~15u;
+  if (frame->local + function.local_bytes > warp.block->local_stride) {
+    RaiseFault(warp, FaultKind::kStackOverflow, 0, warp.mask, "the call stack is full");
+  }
+  frame->references = 1;
+  frame->return_pc = warp.pc;
+  frame->caller = warp.frame;  // The group's reference to the caller becomes the callee's.
+  frame->params = site.params;
+  frame->returns = site.returns;
+  for (uint32_t& offset : frame->params) offset += warp.frame->local;
+  for (uint32_t& offset : frame->returns) offset += warp.frame->local;
+  frame->storage.resize(function.frame_bytes + 64);
+  frame->registers = reinterpret_cast<std::byte*>(
+      (reinterpret_cast<uintptr_t>(frame->storage.data()) + 63) & ~uintptr_t{63});
+  std::memcpy(frame->registers + function.constants, function.constant_image.data(),
+              function.constant_image.size());
+  warp.frame = frame.get();
+  warp.regs = frame->registers;
+  warp.pc = function.entry;
+  warp.frames.push_back(std::move(frame));
+  warp.event = Event::kReschedule;
+}
+
+void Trap(Warp& warp, const Ins&) {
+  RaiseFault(warp, FaultKind::kTrap, 0, warp.active, "trap");
+}
+
+void Yield(Warp& warp, const Ins&) {
+  warp.event = Event::kYield;
+}
+
+}  // namespace farwarp::softgpu

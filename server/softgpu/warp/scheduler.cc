@@ -1,0 +1,258 @@
+// Which group of which warp runs next.
+#include <bit>
+#include <cstring>
+
+#include "server/softgpu/warp/handlers.h"
+#include "server/softgpu/warp/warp.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+constexpr uint32_t kBackEdgeBudget = 4096;  // Of a group that runs alone.
+constexpr uint32_t kDivergentBudget = 64;   // While other groups of the warp wait.
+
+void Store(Warp& warp, GroupState state, uint32_t wanted) {
+  if (warp.mask != 0) warp.waiting.push_back({warp.pc, warp.mask, warp.frame, state, wanted});
+  warp.mask = 0;
+}
+
+// Joins ready groups that are at the same place.
+void Merge(Warp& warp) {
+  auto& groups = warp.waiting;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    for (size_t j = groups.size() - 1; j > i; --j) {
+      const bool same = groups[i].pc == groups[j].pc && groups[i].frame == groups[j].frame &&
+                        groups[i].state == groups[j].state && groups[i].wanted == groups[j].wanted;
+      if (!same || groups[i].state == GroupState::kAtBarrier) continue;
+      groups[i].mask |= groups[j].mask;
+      --groups[i].frame->references;
+      groups.erase(groups.begin() + static_cast<std::ptrdiff_t>(j));
+    }
+  }
+}
+
+bool AtWarpBarrier(const Warp& warp, const Group& group) {
+  return group.pc > 0 && warp.kernel->code[group.pc - 1].run == WarpSync;
+}
+
+// Groups that wait for each other in the warp go on once all wanted lanes have arrived or exited.
+void ReleaseWarpSync(Warp& warp) {
+  for (Group& group : warp.waiting) {
+    if (group.state != GroupState::kAtWarpSync) continue;
+    // Lanes meet at a bar.warp.sync wherever they are; all other collectives meet at one
+    // instruction, and Merge has joined them.
+    const uint32_t wanted = group.wanted;
+    const bool anywhere = AtWarpBarrier(warp, group);
+    uint32_t there = 0;
+    for (const Group& other : warp.waiting) {
+      const bool together = anywhere ? AtWarpBarrier(warp, other) : &other == &group;
+      if (other.state == GroupState::kAtWarpSync && other.wanted == wanted && together)
+        there |= other.mask;
+    }
+    if ((wanted & warp.live & ~there) != 0) continue;
+    for (Group& other : warp.waiting) {
+      const bool together = anywhere ? AtWarpBarrier(warp, other) : &other == &group;
+      if (other.state == GroupState::kAtWarpSync && other.wanted == wanted && together) {
+        other.state = GroupState::kReady;
+        other.wanted = 0;
+      }
+    }
+  }
+}
+
+// Takes the ready group with the lowest program counter, or the next in turn. False if none is
+// ready.
+bool Load(Warp& warp) {
+  Merge(warp);
+  ReleaseWarpSync(warp);
+  Merge(warp);
+  auto& groups = warp.waiting;
+  size_t ready = 0;
+  size_t best = groups.size();
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].state != GroupState::kReady) continue;
+    ++ready;
+    if (best == groups.size() || groups[i].pc < groups[best].pc) best = i;
+  }
+  if (ready == 0) return false;
+  if (warp.rotate && ready > 1) {
+    size_t skip = warp.turn++ % ready;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i].state == GroupState::kReady && skip-- == 0) {
+        best = i;
+        break;
+      }
+    }
+  }
+  warp.rotate = false;
+  const Group group = groups[best];
+  groups.erase(groups.begin() + static_cast<std::ptrdiff_t>(best));
+  SetCurrentWarp(&warp);
+  warp.pc = group.pc;
+  warp.mask = group.mask;
+  warp.frame = group.frame;
+  warp.regs = group.frame->registers;
+  warp.limit = ~0u;
+  for (const Group& other : groups) {
+    if (other.pc > warp.pc && other.pc < warp.limit) warp.limit = other.pc;
+  }
+  warp.budget = groups.empty() ? kBackEdgeBudget : kDivergentBudget;
+  return true;
+}
+
+// The inner loop: runs the loaded group until an event or another group's place.
+void Interpret(Warp& warp) {
+  const Ins* const code = warp.kernel->code.data();
+  do {
+    const Ins& ins = code[warp.pc];
+    uint32_t active = warp.mask;
+    if (ins.guard != kNoSlot) {
+      const uint32_t holds = *warp.Reg<uint32_t>(ins.guard);
+      active &= ins.guard_negated ? ~holds : holds;
+      if (active == 0) {
+        ++warp.pc;
+        continue;
+      }
+    }
+    warp.active = active;
+    ++warp.pc;
+    ins.run(warp, ins);
+  } while (warp.event == Event::kNone && warp.pc < warp.limit);
+}
+
+// Runs the warp until no group of it can go on or its turn is over. True if anything ran.
+bool RunWarp(Warp& warp, bool* yielded) {
+  bool ran = false;
+  for (;;) {
+    if (!Load(warp)) return ran;
+    ran = true;
+    Interpret(warp);
+    const Event event = warp.event;
+    warp.event = Event::kNone;
+    if (event == Event::kYield) {
+      const bool alone = warp.waiting.empty();
+      Store(warp, GroupState::kReady, 0);
+      warp.rotate = !alone;
+      // Other groups of this warp have had their chance when the turn comes round.
+      if (alone || ++warp.turn % 8 == 0) {
+        *yielded = true;
+        return true;
+      }
+      continue;
+    }
+    Store(warp, GroupState::kReady, 0);
+    if (warp.finished()) return true;
+  }
+}
+
+}  // namespace
+
+void StartBlock(Block& block) {
+  const DecodedFunction& function = block.kernel->functions[0];
+  block.live = block.threads;
+  block.barriers.fill(Barrier{});
+  block.warps.resize((block.threads + kLanes - 1) / kLanes);
+  for (size_t i = 0; i < block.warps.size(); ++i) {
+    Warp& warp = block.warps[i];
+    const auto lanes =
+        std::min<uint32_t>(kLanes, block.threads - static_cast<uint32_t>(i) * kLanes);
+    warp.block = &block;
+    warp.kernel = block.kernel;
+    warp.index = static_cast<uint32_t>(i);
+    warp.live = lanes == kLanes ? ~0u : (1u << lanes) - 1;
+    warp.event = Event::kNone;
+    warp.carry = 0;
+    warp.mask = 0;
+    if (warp.frames.empty()) warp.frames.push_back(std::make_unique<Frame>());
+    while (warp.frames.size() > 1) {
+      warp.free_frames.push_back(std::move(warp.frames.back()));
+      warp.frames.pop_back();
+    }
+    Frame& frame = *warp.frames[0];
+    std::vector<std::byte> storage = std::move(frame.storage);
+    frame = Frame{};
+    frame.storage = std::move(storage);
+    frame.references = 1;
+    frame.storage.resize(function.frame_bytes + 64);
+    auto aligned = (reinterpret_cast<uintptr_t>(frame.storage.data()) + 63) & ~uintptr_t{63};
+    frame.registers = reinterpret_cast<std::byte*>(aligned);
+    std::memcpy(frame.registers + function.constants, function.constant_image.data(),
+                function.constant_image.size());
+    warp.waiting.clear();
+    warp.waiting.push_back({function.entry, warp.live, &frame, GroupState::kReady, 0});
+  }
+}
+
+StepResult StepBlock(Block& block) {
+  for (;;) {
+    bool ran = false;
+    bool yielded = false;
+    bool all_yielded = true;
+    for (Warp& warp : block.warps) {
+      if (warp.finished()) continue;
+      bool turn_over = false;
+      const bool progressed = RunWarp(warp, &turn_over);
+      ran |= progressed;
+      yielded |= turn_over;
+      all_yielded &= turn_over || !progressed;
+    }
+    if (block.live == 0) return StepResult::kFinished;
+    if (!ran) return StepResult::kDeadlock;
+    if (yielded && all_yielded) return StepResult::kYielded;
+  }
+}
+
+void CheckBarrier(Block& block, uint32_t number) {
+  Barrier& barrier = block.barriers[number];
+  const uint32_t expected = barrier.expected != 0 ? barrier.expected : block.live;
+  if (barrier.arrived == 0 || barrier.arrived < expected) return;
+  for (Warp& warp : block.warps) {
+    for (Group& group : warp.waiting) {
+      if (group.state != GroupState::kAtBarrier || (group.wanted & 15) != number) continue;
+      // bar.red left the slot of its result in the upper bits (see handlers_sync.cc).
+      const Ins& ins = block.kernel->code[group.pc - 1];
+      if (ins.d != kNoSlot) {
+        std::byte* registers = group.frame->registers;
+        const uint32_t op = ins.target;
+        for (uint32_t lane = 0; lane < kLanes; ++lane) {
+          if ((group.mask >> lane & 1) == 0) continue;
+          if (op == 0) {
+            reinterpret_cast<uint32_t*>(registers + ins.d)[lane] = barrier.popc;
+          } else {
+            uint32_t& mask = *reinterpret_cast<uint32_t*>(registers + ins.d);
+            const bool value = op == 1 ? barrier.all : barrier.any;
+            mask = value ? mask | 1u << lane : mask & ~(1u << lane);
+          }
+        }
+      }
+      group.state = GroupState::kReady;
+      group.wanted = 0;
+    }
+  }
+  barrier = Barrier{};
+}
+
+std::string DescribeWaiting(const Block& block) {
+  std::string text;
+  for (uint32_t number = 0; number < block.barriers.size(); ++number) {
+    const Barrier& barrier = block.barriers[number];
+    if (barrier.arrived == 0) continue;
+    const uint32_t expected = barrier.expected != 0 ? barrier.expected : block.live;
+    text += (text.empty() ? "" : ", ") + std::string("barrier ") + std::to_string(number) +
+            " has " + std::to_string(barrier.arrived) + " of " + std::to_string(expected) +
+            " threads";
+  }
+  for (const Warp& warp : block.warps) {
+    for (const Group& group : warp.waiting) {
+      if (group.state == GroupState::kAtWarpSync) {
+        text += (text.empty() ? "" : ", ") + std::string("warp ") + std::to_string(warp.index) +
+                " waits for its own lanes at line " +
+                std::to_string(block.kernel->code[group.pc].line);
+        return text;
+      }
+    }
+  }
+  return text;
+}
+
+}  // namespace farwarp::softgpu

@@ -1,0 +1,132 @@
+// The warp machine's state: a block, its warps, and in each warp the groups of lanes that are at
+// the same place.
+//
+// A group is a program counter, a set of lanes and a call frame. A branch on which lanes disagree
+// splits a group; groups that meet at the same place in the same frame become one again. The group
+// with the lowest program counter runs first, so that lanes reconverge where structured code does;
+// a group that keeps jumping back has to let the others go on.
+//
+// Ownership: a Block owns its warps, a warp its frames. All of a block is touched by one thread at
+// a time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "server/softgpu/exec/launch.h"
+#include "server/softgpu/warp/decoded.h"
+
+namespace farwarp::softgpu {
+
+struct Block;
+
+// One call's registers. Groups that split inside a call share its frame.
+struct Frame {
+  std::byte* registers = nullptr;
+  uint32_t function = 0;
+  uint32_t local = 0;       // Offset of this call's variables in each thread's local memory.
+  uint32_t references = 0;  // Groups in this frame plus frames called from it.
+  uint32_t return_pc = 0;
+  Frame* caller = nullptr;
+  std::vector<uint32_t> params;  // Offsets in local memory, by parameter.
+  std::vector<uint32_t> returns;
+  std::vector<std::byte> storage;
+};
+
+enum class GroupState : uint8_t { kReady, kAtBarrier, kAtWarpSync };
+
+struct Group {
+  uint32_t pc = 0;
+  uint32_t mask = 0;
+  Frame* frame = nullptr;
+  GroupState state = GroupState::kReady;
+  uint32_t wanted = 0;  // kAtWarpSync: lanes that must arrive. kAtBarrier: barrier number.
+};
+
+// Why the interpreter's inner loop ended.
+enum class Event : uint8_t { kNone, kReschedule, kYield, kParked, kExited };
+
+struct Warp {
+  // The running group, unpacked.
+  std::byte* regs = nullptr;
+  uint32_t pc = 0;
+  uint32_t mask = 0;
+  uint32_t active = 0;  // mask, narrowed by the instruction's guard.
+  Frame* frame = nullptr;
+
+  Event event = Event::kNone;
+  uint32_t live = 0;     // Lanes that have not exited.
+  uint32_t limit = ~0u;  // Another group waits there: stop and look.
+  uint32_t budget = 0;   // Backward jumps until others get a turn.
+  uint32_t turn = 0;     // Rotates among groups that spin.
+  bool rotate = false;
+  uint32_t carry = 0;  // CC.CF of each lane.
+  uint32_t index = 0;  // %warpid
+  Block* block = nullptr;
+  const DecodedKernel* kernel = nullptr;
+  std::vector<Group> waiting;  // All groups but the running one.
+  std::vector<std::unique_ptr<Frame>> frames;
+  std::vector<std::unique_ptr<Frame>> free_frames;
+
+  template <typename T>
+  T* Reg(uint32_t offset) {
+    return reinterpret_cast<T*>(regs + offset);
+  }
+  bool finished() const { return live == 0; }
+};
+
+struct Barrier {
+  uint32_t arrived = 0;   // Threads.
+  uint32_t expected = 0;  // 0: all threads that have not exited.
+  uint32_t popc = 0;
+  bool all = true;
+  bool any = false;
+};
+
+struct Block {
+  const LaunchRequest* request = nullptr;
+  const DecodedKernel* kernel = nullptr;
+  Dim3 id{0, 0, 0};
+  uint64_t shared_base = 0;
+  uint32_t shared_bytes = 0;
+  uint64_t local_base = 0;  // Thread t's local memory begins at local_base + t * local_stride.
+  uint64_t local_stride = 0;
+  uint64_t param_base = 0;  // The parameters, inside the address space.
+  uint64_t space_base = 0;  // Of the address space: (address & space_mask) == space_base.
+  uint64_t space_mask = 0;
+  uint32_t threads = 0;
+  uint32_t live = 0;  // Threads that have not exited.
+  uint32_t worker = 0;
+  std::vector<Warp> warps;
+  std::array<Barrier, 16> barriers;
+  Fault fault;          // Set by RaiseFault, which does not return.
+  uint32_t random = 1;  // Test mode: random scheduling.
+};
+
+enum class StepResult : uint8_t { kFinished, kYielded, kDeadlock };
+
+// Prepares the block to run from its beginning.
+void StartBlock(Block& block);
+// Runs until the block has finished, all its groups wait for each other, or each of them has used
+// up its turn. Faults leave through RaiseFault.
+StepResult StepBlock(Block& block);
+// Names the barriers that threads wait at, for the deadlock report.
+std::string DescribeWaiting(const Block& block);
+
+// Ends the block with a fault of the warp's current instruction: jumps to where the executor
+// started it (exec/guard.h).
+[[noreturn]] void RaiseFault(Warp& warp, FaultKind kind, uint64_t address, uint32_t lanes,
+                             const char* what);
+
+// The warp that the calling thread runs, for the fault handler.
+void SetCurrentWarp(Warp* warp) noexcept;
+
+// A barrier that may have become complete lets its groups go on.
+void CheckBarrier(Block& block, uint32_t number);
+
+}  // namespace farwarp::softgpu
