@@ -12,6 +12,16 @@ namespace farwarp::client {
 using wire::IdOf;
 using wire::InternalCommand;
 
+Callbacks::~Callbacks() {
+  {
+    const MutexLock lock(mutex_);
+    if (!started_) return;
+    stopping_ = true;
+    reached_cv_.NotifyAll();
+  }
+  pthread_join(thread_, nullptr);
+}
+
 CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
   std::uint64_t number;
   {
@@ -21,11 +31,9 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
       sigset_t all, before;
       sigfillset(&all);
       pthread_sigmask(SIG_SETMASK, &all, &before);
-      pthread_t thread;
-      const bool created = pthread_create(&thread, nullptr, RunThread, this) == 0;
+      const bool created = pthread_create(&thread_, nullptr, RunThread, this) == 0;
       pthread_sigmask(SIG_SETMASK, &before, nullptr);
       if (!created) return CUDA_ERROR_OUT_OF_MEMORY;
-      pthread_detach(thread);
       started_ = true;
     }
     number = next_++;
@@ -64,7 +72,8 @@ void Callbacks::Run() noexcept {
     std::uint64_t number;
     {
       const MutexLock lock(mutex_);
-      while (reached_.empty()) reached_cv_.Wait(mutex_);
+      while (reached_.empty() && !stopping_) reached_cv_.Wait(mutex_);
+      if (reached_.empty()) return;
       number = reached_.front();
       reached_.pop_front();
       const auto found = waiting_.find(number);

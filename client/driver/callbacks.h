@@ -5,6 +5,8 @@
 // Thread-safe. The thread starts with the first callback and lives as long as the process.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -28,6 +30,9 @@ class Callbacks {
   };
 
   explicit Callbacks(Process& process) : process_(process) {}
+  ~Callbacks();
+  Callbacks(const Callbacks&) = delete;
+  Callbacks& operator=(const Callbacks&) = delete;
 
   // Puts `entry` into the stream.
   CUresult Enqueue(const StreamUse& use, const Entry& entry) EXCLUDES(mutex_);
@@ -47,6 +52,8 @@ class Callbacks {
   std::deque<std::uint64_t> reached_ GUARDED_BY(mutex_);
   std::uint64_t next_ GUARDED_BY(mutex_) = 1;
   bool started_ GUARDED_BY(mutex_) = false;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  pthread_t thread_{};
   std::atomic<std::size_t> pending_{0};
 };
 

@@ -224,6 +224,13 @@ Process* Process::Adopt(std::unique_ptr<Session> session) {
   return process;
 }
 
+void Process::Release(Process* process) {
+  current_.store(nullptr, std::memory_order_release);
+  process->session().Stop();
+  process->callbacks_.reset();
+  delete process;
+}
+
 void Process::HostFunctionReached(std::uint64_t number) noexcept {
   callbacks_->Reached(number);
 }

@@ -78,9 +78,10 @@ class Process {
   // Why Get() is null.
   static CUresult NotReady() noexcept { return not_ready_.load(std::memory_order_relaxed); }
 
-  // For tests: a state around a session that somebody else connected. It replaces the current one
-  // and is not destroyed.
+  // For tests: a state around a session that somebody else connected, current until Release, which
+  // destroys it.
   static Process* Adopt(std::unique_ptr<Session> session);
+  static void Release(Process* process);
   // For tests: what a session's owner passes on to the process.
   void HostFunctionReached(std::uint64_t number) noexcept;
 

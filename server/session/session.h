@@ -74,6 +74,11 @@ class Session {
   void SayGoodbye(wire::RefusalCode code, const std::string& reason) noexcept;
 
   const driver::Table& driver() const noexcept { return *options_.driver; }
+  // True if commands run in the context of this handle, whatever it stands for now. Dispatch
+  // thread.
+  bool IsCurrent(wire::Handle context) const noexcept {
+    return context_.load(std::memory_order_relaxed) == context.bits();
+  }
   HandleTable& handles() noexcept { return handles_; }  // Dispatch thread.
   CommandState& state() noexcept { return *state_; }    // Dispatch thread.
 

@@ -42,6 +42,7 @@ struct World {
   std::vector<FakeContext*> primary;
   std::vector<int> retained;
   std::set<void*> objects;
+  std::set<void*> host;  // Page-locked memory; goes with the driver at the latest.
   std::map<CUmemGenericAllocationHandle, std::uint64_t> physical;
   std::uint64_t next_physical = 1, physical_bytes = 0, peak_bytes = 0;
   std::uint64_t launches = 0;
@@ -423,9 +424,15 @@ void FillMemory(server::driver::Table& t) {
     return got != MAP_FAILED ? CUDA_SUCCESS : CUDA_ERROR_UNMAP_FAILED;
   };
   t.cuMemHostAlloc = [](void** out, std::size_t bytes, unsigned) {
-    return *out = std::malloc(bytes), CUDA_SUCCESS;
+    const std::lock_guard lock(world->mutex);
+    world->host.insert(*out = std::malloc(bytes));
+    return CUDA_SUCCESS;
   };
-  t.cuMemFreeHost = [](void* memory) { return std::free(memory), CUDA_SUCCESS; };
+  t.cuMemFreeHost = [](void* memory) {
+    const std::lock_guard lock(world->mutex);
+    if (world->host.erase(memory) == 0) return CUDA_ERROR_INVALID_VALUE;
+    return std::free(memory), CUDA_SUCCESS;
+  };
   t.cuMemcpyHtoDAsync_v2 = [](CUdeviceptr to, const void* from, std::size_t bytes,
                               CUstream stream) {
     // Small pageable sources are taken at once, as CUDA promises.
@@ -597,6 +604,7 @@ FakeDriver::~FakeDriver() {
     world->changed.notify_all();
   }
   world->worker.join();
+  for (void* memory : world->host) std::free(memory);
   delete world;
   world = nullptr;
 }

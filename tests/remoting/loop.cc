@@ -49,7 +49,7 @@ Loop::Loop(std::vector<std::uint64_t> limits)
 
 Loop::~Loop() {
   Cut();
-  client().Stop();
+  client::Process::Release(process_);
 }
 
 void Loop::Serve(std::unique_ptr<transport::Channel> channel) {

@@ -1,8 +1,10 @@
 // Contexts on the server's side of the client's handles.
 #include "server/session/call.h"
 #include "server/session/commands/commands.h"
+#include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
 #include "server/session/commands/wait.h"
+#include "server/session/session.h"
 
 namespace farwarp::server {
 
@@ -17,6 +19,14 @@ CUdevice* DeviceOf(Call& call, std::uint32_t vgpu) {
   return memory != nullptr ? &memory->device : nullptr;
 }
 
+// Before a context ends: nothing of ours may live in it, and it may not stay current.
+void LeaveContext(Call& call, Handle handle, CUcontext context) {
+  StateOf(call).DropContext(context);
+  if (call.session().IsCurrent(handle)) {
+    static_cast<void>(call.driver().cuCtxSetCurrent(nullptr));
+  }
+}
+
 }  // namespace
 
 void HandleRetainPrimaryContext(Call& call) {
@@ -27,16 +37,21 @@ void HandleRetainPrimaryContext(Call& call) {
   CUcontext context = nullptr;
   // Flags of an active context change too; a driver that refuses keeps its own.
   static_cast<void>(call.driver().cuDevicePrimaryCtxSetFlags_v2(*device, flags));
-  const CUresult result = call.driver().cuDevicePrimaryCtxRetain(&context, *device);
-  if (result == CUDA_SUCCESS) call.Bind(handle, context);
+  CUresult result = call.driver().cuDevicePrimaryCtxRetain(&context, *device);
+  if (result == CUDA_SUCCESS) {
+    call.Bind(handle, context);
+    // The client has had this handle current in an earlier life and says nothing.
+    if (call.session().IsCurrent(handle)) result = call.driver().cuCtxSetCurrent(context);
+  }
   call.Finish(result);
 }
 
 void HandleReleasePrimaryContext(Call& call) {
+  const Handle handle = PeekHandle(call);
   auto* context = static_cast<CUcontext>(call.Take(HandleKind::kContext));
   const CUdevice* device = DeviceOf(call, call.args().Get<std::uint32_t>());
   if (!Readable(call)) return;
-  StateOf(call).DropContext(context);
+  LeaveContext(call, handle, context);
   call.Finish(call.driver().cuDevicePrimaryCtxRelease_v2(*device));
 }
 
@@ -54,14 +69,19 @@ void HandleCreateContext(Call& call) {
   if (!Readable(call)) return;
   CUcontext context = nullptr;
   const CUresult result = call.driver().cuCtxCreate_v2(&context, flags, *device);
-  if (result == CUDA_SUCCESS) call.Bind(handle, context);
+  if (result == CUDA_SUCCESS) {
+    call.Bind(handle, context);
+    // Creating has pushed it; the client says when it is current.
+    static_cast<void>(call.driver().cuCtxPopCurrent_v2(&context));
+  }
   call.Finish(result);
 }
 
 void HandleDestroyContext(Call& call) {
+  const Handle handle = PeekHandle(call);
   auto* context = static_cast<CUcontext>(call.Take(HandleKind::kContext));
   if (!Readable(call)) return;
-  StateOf(call).DropContext(context);
+  LeaveContext(call, handle, context);
   call.Finish(call.driver().cuCtxDestroy_v2(context));
 }
 
