@@ -205,6 +205,7 @@ Status Daemon::StartWorker(Lease& lease, AdmittedClient& client) {
   WorkerBrief brief;
   brief.daemon_pid = static_cast<std::uint32_t>(::getpid());
   brief.driver = options_.driver;
+  brief.fresh_memory = options_.fresh_memory;
   brief.lease = lease.offer.id;
   brief.log_level = static_cast<std::uint32_t>(options_.worker_log);
   brief.vgpus = lease.offer.vgpus;

@@ -50,6 +50,7 @@ class Daemon {
   struct Options {
     std::string worker_program;
     std::string driver;
+    bool fresh_memory = false;  // The driver is known to hand out cleared memory.
     std::size_t max_connections = 256;
     std::chrono::milliseconds grace{2000};  // For a worker to end by itself before it is killed.
     LogLevel worker_log = LogLevel::kOff;

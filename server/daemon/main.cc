@@ -205,6 +205,9 @@ Status Server::Start(const std::string& worker_program, const std::string& drive
   Daemon::Options options;
   options.worker_program = worker_program;
   options.driver = driver;
+  // Physical memory of the software GPU is fresh pages of the operating system. Clearing them would
+  // only make them real.
+  options.fresh_memory = config_.driver == "softgpu";
   options.max_connections = config_.max_connections;
   options.grace = config_.grace;
   options.worker_log = ParseLogLevel(config_.log_level.c_str());

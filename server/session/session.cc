@@ -32,6 +32,7 @@ Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
       options_(std::move(options)),
       state_(std::make_unique<CommandState>(*options_.driver, *options_.quota)),
       internal_(wire::kInternalIds, nullptr) {
+  if (options_.fresh_memory) state_->TrustFreshMemory();
   for (const InternalHandler& handler : InternalHandlers()) {
     internal_[handler.id - wire::kFirstInternalId] = handler.handle;
   }

@@ -48,6 +48,7 @@ class Session {
     const driver::Table* driver = nullptr;  // Initialised: cuInit has succeeded.
     Quota* quota = nullptr;
     wire::LeaseId lease{};                       // Gives the vGPUs their identity.
+    bool fresh_memory = false;                   // See CommandState::TrustFreshMemory.
     std::vector<int> device_ordinals;            // The driver's device of each vGPU.
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
     std::uint64_t table_hash = 0;

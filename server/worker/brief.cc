@@ -11,6 +11,7 @@ wire::Buffer WorkerBrief::Encode() const {
   wire::Encoder encoder(payload);
   encoder.Put(daemon_pid);
   encoder.PutString(driver);
+  encoder.Put(fresh_memory);
   encoder.PutRaw(lease.data(), lease.size());
   encoder.Put(quota_slot);
   encoder.Put(log_level);
@@ -29,6 +30,7 @@ Result<WorkerBrief> WorkerBrief::Decode(std::span<const std::byte> payload) {
   WorkerBrief brief;
   brief.daemon_pid = decoder.Get<std::uint32_t>();
   brief.driver = decoder.GetString();
+  brief.fresh_memory = decoder.Get<bool>();
   const auto lease = decoder.GetRaw(brief.lease.size());
   if (!lease.empty()) std::memcpy(brief.lease.data(), lease.data(), lease.size());
   brief.quota_slot = decoder.Get<std::uint32_t>();

@@ -34,7 +34,8 @@ struct BriefVgpu {
 
 struct WorkerBrief {
   std::uint32_t daemon_pid = 0;
-  std::string driver;  // A path or a name to search for.
+  std::string driver;         // A path or a name to search for.
+  bool fresh_memory = false;  // The driver hands out cleared memory.
   wire::LeaseId lease{};
   std::uint32_t quota_slot = 0;
   std::uint32_t log_level = 0;   // farwarp::LogLevel

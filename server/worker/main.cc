@@ -60,6 +60,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
   Session::Options options;
   options.driver = &driver.driver->table();
   options.quota = &quota;
+  options.fresh_memory = brief.fresh_memory;
   options.lease = brief.lease;
   options.table_hash = wire::kTableHash;
   for (const BriefVgpu& vgpu : brief.vgpus) {

@@ -130,7 +130,7 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
   }
   vgpu.ranges[address] = {bytes, physical};
   vgpu.mapped += bytes;
-  result = Scrub(address, bytes);
+  result = fresh_memory_ ? CUDA_SUCCESS : Scrub(address, bytes);
   // A range that was not cleared is not the lease's: the client hears that there is none.
   if (result != CUDA_SUCCESS)
     static_cast<void>(

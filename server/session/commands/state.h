@@ -75,6 +75,8 @@ class CommandState {
   // Unmaps and discharges everything.
   ~CommandState();
 
+  // The driver promises that new physical memory is zero: nothing needs to be cleared.
+  void TrustFreshMemory() noexcept { fresh_memory_ = true; }
   // The session's connection is gone or going: whatever waits for the client waits no more.
   void Close() noexcept { host_functions->Close(); }
   // A context is about to end.
@@ -123,6 +125,7 @@ class CommandState {
 
   const driver::Table& driver_;
   Quota& quota_;
+  bool fresh_memory_ = false;
   std::vector<VgpuMemory> vgpus_;
   std::uint64_t window_base_ = 0;
   std::uint64_t window_bytes_ = 0;               // 0 until reserved.
