@@ -2,6 +2,7 @@
 #include <numeric>
 #include <vector>
 
+#include "server/softgpu/memory/address_space.h"
 #include "tests/unit/softgpu/api_fixture.h"
 
 namespace farwarp::softgpu {
@@ -245,6 +246,24 @@ TEST_F(MemoryTest, VirtualMemoryAtAChosenAddress) {
   EXPECT_OK(cuMemUnmap(window, kVmm));
   EXPECT_OK(cuMemRelease(handle));
   EXPECT_OK(cuMemAddressFree(window, 16 * kVmm));
+}
+
+TEST_F(MemoryTest, WindowsOfTerabytesFitBesideAllocations) {
+  const AddressSpace& space = **AddressSpace::Get();
+  CUdeviceptr memory, window = 0, elsewhere = 0;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 4096));
+  // Where clients like to have their windows, and twice as large as most ask for.
+  ASSERT_OK(cuMemAddressReserve(&window, space.bytes() / 2, kVmm, space.base(), 0));
+  EXPECT_EQ(window, space.base());
+  // Taken, or outside: another place, as CUDA treats the address as a wish.
+  ASSERT_OK(cuMemAddressReserve(&elsewhere, kVmm, kVmm, space.base(), 0));
+  EXPECT_NE(elsewhere, window);
+  EXPECT_OK(cuMemAddressFree(elsewhere, kVmm));
+  ASSERT_OK(cuMemAddressReserve(&elsewhere, kVmm, kVmm, kVmm, 0));
+  EXPECT_TRUE(space.Contains(elsewhere, kVmm));
+  EXPECT_OK(cuMemAddressFree(elsewhere, kVmm));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemAddressFree(window, kVmm));
+  EXPECT_OK(cuMemAddressFree(window, space.bytes() / 2));
 }
 
 TEST_F(MemoryTest, CopiesCrossTheSeamOfMappings) {
