@@ -125,16 +125,18 @@ void EventLoop::Run() {
                                    stopped_ ? 0 : timeout_ms);
     FARWARP_CHECK(ready >= 0 || errno == EINTR);
     for (int i = 0; i < ready; ++i) {
-      const epoll_event& event = events[static_cast<std::size_t>(i)];
-      if (event.data.u64 == kWakeId) {
+      // Copied: the structure is packed, so its members may not be referred to.
+      const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
+      const std::uint32_t bits = events[static_cast<std::size_t>(i)].events;
+      if (id == kWakeId) {
         std::uint64_t count = 0;
         [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
         continue;
       }
-      const auto found = watched_.find(event.data.u64);
+      const auto found = watched_.find(id);
       if (found == watched_.end()) continue;
       const std::shared_ptr<Watch> watch = found->second.watch;  // It may remove itself.
-      (*watch)(event.events);
+      (*watch)(bits);
     }
     RunPosted();
   }
