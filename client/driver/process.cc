@@ -181,6 +181,18 @@ CUresult Process::Connect(Process& process) {
   return process.Use(std::move(*session), ordinals);
 }
 
+// In a child the connection belongs to the parent: not a byte, not a lock.
+void Process::LeaveForksAlone() noexcept {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      forked.store(true);
+      not_ready_.store(CUDA_ERROR_NOT_INITIALIZED);
+      current_.store(nullptr);
+    });
+  });
+}
+
 CUresult Process::Begin() noexcept {
   try {
     // Never destroyed: exit handlers may still call CUDA.
@@ -190,12 +202,7 @@ CUresult Process::Begin() noexcept {
       not_ready_.store(result, std::memory_order_relaxed);
       return result;
     }
-    pthread_atfork(nullptr, nullptr, [] {
-      // The connection belongs to the parent: not a byte, not a lock.
-      forked.store(true);
-      not_ready_.store(CUDA_ERROR_NOT_INITIALIZED);
-      current_.store(nullptr);
-    });
+    LeaveForksAlone();
     current_.store(process, std::memory_order_release);
     if (Flag("FARWARP_STATS")) {
       std::atexit([] {
@@ -220,6 +227,7 @@ CUresult Process::Start() noexcept {
 Process* Process::Adopt(std::unique_ptr<Session> session) {
   auto* process = new Process;
   if (process->Use(std::move(session), {}) != CUDA_SUCCESS) return nullptr;
+  LeaveForksAlone();
   current_.store(process, std::memory_order_release);
   return process;
 }

@@ -130,6 +130,7 @@ class Process {
   // the lease is the program's first, second, …; empty for the lease's own order.
   CUresult Use(std::unique_ptr<Session> session, const std::vector<std::uint32_t>& ordinals);
   static CUresult Begin() noexcept;
+  static void LeaveForksAlone() noexcept;
   static CUresult Connect(Process& process);
 
   static std::atomic<Process*> current_;

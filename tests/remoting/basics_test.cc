@@ -1,6 +1,8 @@
 // The driver API through client and server: results, round trips, and what happens to bad input.
 // Round trips are exact: a change of one of these numbers is a change of the product.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <numeric>
 #include <random>
@@ -340,6 +342,26 @@ TEST_F(Remoting, NothingIsLeftWhenTheClientHasGone) {
   EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_DEVICE_UNAVAILABLE);
   CUdeviceptr address = 0;
   EXPECT_EQ(cu::cuMemAlloc_v2(&address, 64), CUDA_ERROR_DEVICE_UNAVAILABLE);
+}
+
+TEST_F(Remoting, AForkedChildIsRefusedAndTheParentUndisturbed) {
+  const CUdeviceptr out = Allocate(4);
+  const pid_t child = fork();
+  if (child == 0) {
+    int count = 0;
+    CUdeviceptr more = 0;
+    const bool refused = cu::cuDeviceGetCount(&count) == CUDA_ERROR_NOT_INITIALIZED &&
+                         cu::cuInit(0) == CUDA_ERROR_NOT_INITIALIZED &&
+                         cu::cuCtxSynchronize() == CUDA_ERROR_NOT_INITIALIZED &&
+                         cu::cuMemAlloc_v2(&more, 4) == CUDA_ERROR_NOT_INITIALIZED;
+    _exit(refused ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  int value = 5;
+  EXPECT_EQ(cu::cuMemcpyHtoD_v2(out, &value, 4), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemcpyDtoH_v2(&value, out, 4), CUDA_SUCCESS);
 }
 
 TEST_F(Remoting, EightThreadsWithTheirOwnStreams) {

@@ -1,0 +1,158 @@
+// cuInit without a usable grant or server: the right error and a clear sentence, within two
+// seconds. Each case runs in a process of its own, because a process starts once.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "client/custom.h"
+#include "farwarp/transport/socket_channel.h"
+#include "farwarp/wire/frame.h"
+#include "farwarp/wire/handshake.h"
+
+namespace farwarp::tests {
+namespace {
+
+namespace cu = client::custom;
+
+std::string GrantFor(const std::string& endpoint) {
+  wire::Grant grant;
+  grant.secret.fill(3);
+  grant.gpus.push_back({endpoint, 0, 1 << 30, 100});
+  return wire::FormatGrant(grant);
+}
+
+// Leaves the process with 0 if cuInit answers `wanted` in time, and keeps answering it.
+[[noreturn]] void Init(CUresult wanted) {
+  const auto begin = std::chrono::steady_clock::now();
+  const CUresult first = cu::cuInit(0);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  int count = 0;
+  const bool right = first == wanted && cu::cuInit(0) == wanted &&
+                     cu::cuDeviceGetCount(&count) == wanted && took < std::chrono::seconds(4);
+  _exit(right ? 0 : 1);
+}
+
+// A tool in place of `farwarp`: a shell script.
+std::string Tool(const std::string& body) {
+  const std::string path = testing::TempDir() + "farwarp_tool_" + std::to_string(getpid());
+  std::ofstream(path) << "#!/bin/sh\n" << body << "\n";
+  chmod(path.c_str(), 0700);
+  return path;
+}
+
+class Start : public testing::Test {
+ protected:
+  void SetUp() override {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    unsetenv("FARWARP_GRANT");
+    unsetenv("FARWARP_LOG");
+    unsetenv("CUDA_VISIBLE_DEVICES");
+  }
+};
+
+const auto kFine = testing::ExitedWithCode(0);
+
+TEST_F(Start, WithoutGrantAndTool) {
+  setenv("FARWARP_CLI", "/nonexistent/farwarp", 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "farwarp run");
+}
+
+TEST_F(Start, WithAGrantThatIsNone) {
+  setenv("FARWARP_GRANT", "hello", 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "grant");
+}
+
+TEST_F(Start, WithATaciturnTool) {
+  setenv("FARWARP_CLI", Tool("exit 3").c_str(), 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "without a grant");
+}
+
+TEST_F(Start, WithAToolThatNeverAnswers) {
+  setenv("FARWARP_CLI", Tool("exec cat").c_str(), 1);
+  setenv("FARWARP_GRANT_TIMEOUT_MS", "100", 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "FARWARP_GRANT_TIMEOUT_MS");
+}
+
+TEST_F(Start, WithoutAServer) {
+  // A port that was free a moment ago.
+  auto listening = transport::ListenTcp("127.0.0.1:0");
+  ASSERT_TRUE(listening.ok());
+  const std::string grant = GrantFor(listening->second);
+  listening->first.reset();
+  setenv("FARWARP_GRANT", grant.c_str(), 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_DEVICE_UNAVAILABLE), kFine, "cannot connect");
+  // The tool's answer is used as a grant from the environment is.
+  unsetenv("FARWARP_GRANT");
+  setenv("FARWARP_CLI", Tool("echo '" + grant + "'; exec cat").c_str(), 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_DEVICE_UNAVAILABLE), kFine, "cannot connect");
+}
+
+TEST_F(Start, WithAServerThatSaysNothing) {
+  auto listening = transport::ListenTcp("127.0.0.1:0");
+  ASSERT_TRUE(listening.ok());
+  setenv("FARWARP_GRANT", GrantFor(listening->second).c_str(), 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_DEVICE_UNAVAILABLE), kFine, "farwarp: ");
+}
+
+TEST_F(Start, WithAServerThatRefuses) {
+  EXPECT_EXIT(
+      {
+        auto listening = transport::ListenTcp("127.0.0.1:0");
+        setenv("FARWARP_GRANT", GrantFor(listening->second).c_str(), 1);
+        std::thread server([fd = listening->first.get()] {
+          transport::SocketChannel channel(UniqueFd(accept(fd, nullptr, nullptr)));
+          const auto payload =
+              wire::Farewell{wire::RefusalCode::kUnauthenticated, "no such lease here"}.Encode();
+          static_cast<void>(channel.Send(
+              {wire::FrameKind::kRefused, 0, 0, static_cast<std::uint32_t>(payload.size()), 0, 0},
+              payload, {}, Deadline::After(std::chrono::seconds(5))));
+          // Until the client has gone.
+          static_cast<void>(channel.ReceiveHeader(Deadline::After(std::chrono::seconds(5))));
+        });
+        server.detach();
+        Init(CUDA_ERROR_DEVICE_UNAVAILABLE);
+      },
+      kFine, "no such lease here");
+}
+
+TEST_F(Start, NothingWorksBefore) {
+  EXPECT_EXIT(
+      {
+        int count = 0;
+        CUcontext context = nullptr;
+        const bool right = cu::cuInit(1) == CUDA_ERROR_INVALID_VALUE &&
+                           cu::cuDeviceGetCount(&count) == CUDA_ERROR_NOT_INITIALIZED &&
+                           cu::cuCtxGetCurrent(&context) == CUDA_ERROR_NOT_INITIALIZED &&
+                           cu::cuCtxSynchronize() == CUDA_ERROR_NOT_INITIALIZED;
+        const char* text = nullptr;
+        _exit(right && cu::cuGetErrorName(CUDA_ERROR_NO_DEVICE, &text) == CUDA_SUCCESS &&
+                      std::string(text) == "CUDA_ERROR_NO_DEVICE" &&
+                      cu::cuGetErrorString(static_cast<CUresult>(12345), &text) ==
+                          CUDA_ERROR_INVALID_VALUE
+                  ? 0
+                  : 1);
+      },
+      kFine, "");
+}
+
+TEST_F(Start, PrivateTablesAreRefusedWithAdvice) {
+  EXPECT_EXIT(
+      {
+        const void* table = &kFine;
+        const CUuuid id{};
+        const bool right =
+            cu::cuGetExportTable(&table, &id) == CUDA_ERROR_NOT_SUPPORTED && table == nullptr;
+        _exit(right ? 0 : 1);
+      },
+      kFine, "nvcc --cudart shared");
+}
+
+}  // namespace
+}  // namespace farwarp::tests
