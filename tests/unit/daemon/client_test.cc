@@ -23,10 +23,10 @@ using std::chrono::milliseconds;
 
 const std::string kBuild = FARWARP_BUILD_DIR;
 
-// poll_program with a grant for vGPU 0 of `server`.
+// A program of these tests with a grant for the vGPUs of `server`.
 class Program {
  public:
-  explicit Program(const ServerProcess& server) {
+  explicit Program(const ServerProcess& server, const std::string& name = "poll_program") {
     wire::Grant grant;
     grant.lease = server.lease();
     grant.secret = server.secret();
@@ -45,7 +45,7 @@ class Program {
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_adddup2(&actions, write_end.get(), 1);
-    std::string path = kBuild + "/tests/poll_program";
+    std::string path = kBuild + "/tests/" + name;
     char* const arguments[] = {path.data(), nullptr};
     if (::posix_spawn(&pid_, path.c_str(), &actions, nullptr, arguments, environment.data()) != 0) {
       pid_ = -1;
@@ -128,6 +128,42 @@ TEST(Client, ThatIsKilledLeavesNoWorker) {
   ASSERT_EQ(program.ReadLine(), "ready") << server.log();
   program.Kill();
   EXPECT_TRUE(server.WaitForWorkers(0, milliseconds(1000))) << server.log();
+}
+
+// ------------------------------------------------------------------------- on the software GPU
+
+ServerProcess::Options OnSoftwareGpu() {
+  ServerProcess::Options options;
+  options.driver = "softgpu";
+  options.vgpus = ";gpu=0/268435456/50;gpu=any/268435456/50";
+  return options;
+}
+
+TEST(SoftwareGpu, KernelThatNeverEndsDoesNotOutliveItsClient) {
+  ServerProcess server(OnSoftwareGpu());
+  ASSERT_NE(server.endpoint(), "") << server.log();
+  Program program(server, "spin_program");
+  ASSERT_EQ(program.ReadLine(), "spinning") << server.log();
+  ASSERT_EQ(server.workers().size(), 1u);
+  program.Kill();
+  EXPECT_TRUE(server.WaitForWorkers(0, milliseconds(2000))) << server.log();
+}
+
+TEST(SoftwareGpu, KernelThatNeverEndsDoesNotOutliveItsLease) {
+  ServerProcess server(OnSoftwareGpu());
+  Program program(server, "spin_program");
+  ASSERT_EQ(program.ReadLine(), "spinning") << server.log();
+  server.EndLauncher();
+  ExpectStickyError(program.ReadLine(milliseconds(4000)));
+  EXPECT_EQ(server.WaitForEnd(milliseconds(4000)).exit_code, 0) << server.log();
+}
+
+TEST(SoftwareGpu, CrashUnderARunningKernelIsAStickyError) {
+  ServerProcess server(OnSoftwareGpu());
+  Program program(server, "spin_program");
+  ASSERT_EQ(program.ReadLine(), "spinning") << server.log();
+  ::kill(server.workers().at(0), SIGSEGV);
+  ExpectStickyError(program.ReadLine(milliseconds(1500)));
 }
 
 }  // namespace
