@@ -289,7 +289,7 @@ Status Session::ReceiveFrame() {
     const auto header = channel_->ReceiveHeader(Deadline::After(heartbeat));
     if (!header.ok()) {
       if (header.status().code() != StatusCode::kTimeout) return header.status();
-      if (++silent > kSilentHeartbeats) {
+      if (++silent >= kSilentHeartbeats) {
         return Status::Timeout("the server has been silent for too long");
       }
       const MutexLock lock(mutex_);

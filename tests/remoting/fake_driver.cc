@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -201,7 +202,7 @@ CUresult Load(const void* image, unsigned count, CUjit_option* options, void** v
   if (text.find("broken") != std::string_view::npos) {
     for (unsigned i = 0; i < count; ++i) {
       if (options[i] == CU_JIT_ERROR_LOG_BUFFER) {
-        std::strcpy(static_cast<char*>(values[i]), "ptx:1:1: broken");
+        std::snprintf(static_cast<char*>(values[i]), 64, "ptx:1:1: broken");
       }
     }
     return CUDA_ERROR_INVALID_PTX;
@@ -305,7 +306,7 @@ void FillContexts(server::driver::Table& t) {
     return *device = ordinal, CUDA_SUCCESS;
   };
   t.cuDeviceGetName = [](char* name, int, CUdevice) {
-    return std::strcpy(name, "Fake GPU"), CUDA_SUCCESS;
+    return std::snprintf(name, 9, "Fake GPU"), CUDA_SUCCESS;
   };
   t.cuDeviceTotalMem_v2 = [](std::size_t* bytes, CUdevice) {
     return *bytes = std::size_t{1} << 30, CUDA_SUCCESS;
@@ -315,8 +316,7 @@ void FillContexts(server::driver::Table& t) {
     return CUDA_SUCCESS;
   };
   t.cuDeviceGetPCIBusId = [](char* id, int, CUdevice device) {
-    std::strcpy(id, "0000:01:00.0");
-    id[6] = static_cast<char>('1' + device);
+    std::snprintf(id, 13, "0000:%02x:00.0", static_cast<unsigned>(device + 1) & 0xff);
     return CUDA_SUCCESS;
   };
   t.cuDeviceGetAttribute = [](int* value, CUdevice_attribute attribute, CUdevice) {
