@@ -98,7 +98,7 @@ CUresult Command::Post() noexcept NO_THREAD_SAFETY_ANALYSIS {
     return CUDA_SUCCESS;
   }
   Unlock();
-  session_.Flush();
+  session_.Flush(batch_);
   session_.WaitForBulk(batch_);
   return session_.error();
 }
@@ -116,7 +116,7 @@ CUresult Command::Call(Reply& reply) noexcept NO_THREAD_SAFETY_ANALYSIS {
   }
   ++session_.round_trips_;
   Unlock();
-  session_.Flush();
+  session_.Flush(batch_);
   return session_.WaitForReply(waiting, reply);
 }
 

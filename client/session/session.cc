@@ -135,7 +135,7 @@ Statistics Session::statistics() const {
 // ------------------------------------------------------------------------------------------
 // sending
 
-void Session::Flush() noexcept {
+void Session::Flush(std::uint64_t last) noexcept {
   for (;;) {
     {
       const MutexLock lock(mutex_);
@@ -152,6 +152,14 @@ void Session::Flush() noexcept {
       ++sent_batches_;
       sender_active_ = false;
       bulk_sent_.NotifyAll();
+      if (sent.ok() && sent_batches_ >= last) {
+        // What others have appended meanwhile is not for a caller to send who waits for an answer.
+        if (!tail_.empty() || ping_ || acknowledge_) {
+          flusher_asleep_ = false;
+          flusher_wakes_.NotifyOne();
+        }
+        return;
+      }
     }
     if (!sent.ok()) {
       // The receiver finds the link cut and says what that means for everybody.
@@ -159,6 +167,14 @@ void Session::Flush() noexcept {
       return;
     }
   }
+}
+
+std::uint64_t Session::NextSequence() noexcept {
+  // Published before the frame leaves: the server cannot acknowledge what the receiver does not
+  // know to be sent.
+  const std::uint64_t next = sequence_.load(std::memory_order_relaxed) + 1;
+  sequence_.store(next, std::memory_order_release);
+  return next;
 }
 
 Status Session::SendBatch() noexcept {
@@ -201,7 +217,7 @@ Status Session::SendFrames(wire::FrameKind kind, std::span<const std::byte> payl
                                  0,
                                  0,
                                  static_cast<std::uint32_t>(payload.size()),
-                                 ordered ? ++sequence_ : 0,
+                                 ordered ? NextSequence() : 0,
                                  received_.load(std::memory_order_relaxed)};
   return channel_->Send(header, payload, {}, Deadline::After(kSendPatience));
 }
@@ -214,7 +230,7 @@ Status Session::SendBulk(const Attachment& attachment) noexcept {
                                    0,
                                    0,
                                    static_cast<std::uint32_t>(sizeof bulk + bytes),
-                                   ++sequence_,
+                                   NextSequence(),
                                    received_.load(std::memory_order_relaxed)};
     FARWARP_RETURN_IF_ERROR(channel_->Send(header, std::as_bytes(std::span(&bulk, 1)),
                                            {attachment.data + offset, bytes},
@@ -252,7 +268,7 @@ void Session::RunFlusher() {
   for (;;) {
     {
       const MutexLock lock(mutex_);
-      while (!stopping_ && (tail_.empty() || sender_active_) && !ping_ && !acknowledge_) {
+      while (!stopping_ && (sender_active_ || (tail_.empty() && !ping_ && !acknowledge_))) {
         flusher_asleep_ = true;
         // A sender that is at work takes what has gathered; look again afterwards.
         flusher_wakes_.WaitUntil(mutex_,
@@ -299,12 +315,10 @@ Status Session::ReceiveFrame() {
       continue;
     }
     silent = 0;
-    if (header->sequence != 0) {
-      if (header->sequence != received_.load(std::memory_order_relaxed) + 1) {
-        return Status::Invalid("the server's frames are out of order");
-      }
-    }
-    acknowledged_.store(header->acknowledged, std::memory_order_relaxed);
+    FARWARP_RETURN_IF_ERROR(
+        transport::CheckOrder(*header, {received_.load(std::memory_order_relaxed), acknowledged_,
+                                        sequence_.load(std::memory_order_acquire)}));
+    acknowledged_ = header->acknowledged;
     if (header->kind == wire::FrameKind::kBulk) {
       FARWARP_RETURN_IF_ERROR(OnBulk(header->bytes));
     } else {

@@ -120,8 +120,10 @@ class Session {
   // when it returns.
   void LockTail() noexcept ACQUIRE(mutex_);
   void UnlockTail() noexcept RELEASE(mutex_);
-  // Sends batches until none is left, unless another thread is sending already.
-  void Flush() noexcept EXCLUDES(mutex_);
+  // Sends batches until none is left or batch `last` has left, unless another thread is sending
+  // already.
+  void Flush(std::uint64_t last = ~std::uint64_t{0}) noexcept EXCLUDES(mutex_);
+  std::uint64_t NextSequence() noexcept;
   Status SendBatch() noexcept;
   Status SendFrames(wire::FrameKind kind, std::span<const std::byte> payload) noexcept;
   Status SendBulk(const Attachment& attachment) noexcept;
@@ -167,10 +169,10 @@ class Session {
   std::uint64_t calls_ GUARDED_BY(mutex_) = 0;
   std::uint64_t round_trips_ GUARDED_BY(mutex_) = 0;
 
-  std::uint64_t sequence_ = 0;                  // Of the thread that has `sender_active_`.
-  wire::Buffer payload_;                        // Receiver only.
-  std::atomic<std::uint64_t> received_{0};      // Highest sequence processed.
-  std::atomic<std::uint64_t> acknowledged_{0};  // By the server.
+  std::atomic<std::uint64_t> sequence_{0};  // Written by the thread that has `sender_active_`.
+  wire::Buffer payload_;                    // Receiver only.
+  std::atomic<std::uint64_t> received_{0};  // Highest sequence processed.
+  std::uint64_t acknowledged_ = 0;          // By the server. Receiver only.
   std::atomic<std::uint64_t> next_transfer_{1};
 
   Mutex transfers_mutex_;  // Held by the receiver while it writes to the application's memory.

@@ -26,4 +26,19 @@ Status CheckHeader(const wire::FrameHeader& header) {
   return Status::Ok();
 }
 
+Status CheckOrder(const wire::FrameHeader& header, const Order& order) {
+  const bool counted =
+      header.kind >= wire::FrameKind::kCommands && header.kind <= wire::FrameKind::kPush;
+  if (header.sequence != (counted ? order.received + 1 : 0)) {
+    return Status::Invalid("frame out of order: number " + std::to_string(header.sequence) +
+                           " after " + std::to_string(order.received));
+  }
+  if (header.acknowledged < order.acknowledged || header.acknowledged > order.sent) {
+    return Status::Invalid("the peer acknowledges frame " + std::to_string(header.acknowledged) +
+                           ", which is not between " + std::to_string(order.acknowledged) +
+                           " and " + std::to_string(order.sent));
+  }
+  return Status::Ok();
+}
+
 }  // namespace farwarp::transport

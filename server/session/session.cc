@@ -104,9 +104,9 @@ Status Session::ReceiveLoop() {
       continue;
     }
     silent = 0;
-    if (header->sequence != 0 && header->sequence != received_.load() + 1) {
-      return Status::Invalid("the client's frames are out of order");
-    }
+    FARWARP_RETURN_IF_ERROR(transport::CheckOrder(
+        *header, {received_.load(), acknowledged_, sequence_.load(std::memory_order_acquire)}));
+    acknowledged_ = header->acknowledged;
     wire::Buffer payload;
     if (header->kind == wire::FrameKind::kBulk) {
       FARWARP_RETURN_IF_ERROR(OnBulk(header->bytes));
@@ -232,6 +232,7 @@ Status Session::DispatchFrame(std::span<const std::byte> payload) {
     std::memcpy(&header, payload.data(), sizeof header);
     payload = payload.subspan(sizeof header);
     if (header.bytes > payload.size()) return Status::Invalid("half a command");
+    if (header.bytes % 8 != 0) return Status::Invalid("a command of no whole words");
     if (out_items_.load(std::memory_order_relaxed) > kQueuedItems) WaitForReader();
     Dispatch(header.id, header.ticket, payload.first(header.bytes));
     payload = payload.subspan(header.bytes);
@@ -368,11 +369,13 @@ Status Session::SendItem(const Outgoing& item) noexcept {
                            std::span<const std::byte> second) {
     const bool ordered = kind == wire::FrameKind::kReplies || kind == wire::FrameKind::kBulk ||
                          kind == wire::FrameKind::kPush;
+    const std::uint64_t next = sequence_.load(std::memory_order_relaxed) + (ordered ? 1 : 0);
+    sequence_.store(next, std::memory_order_release);
     const wire::FrameHeader header{kind,
                                    0,
                                    0,
                                    static_cast<std::uint32_t>(first.size() + second.size()),
-                                   ordered ? ++sequence_ : 0,
+                                   ordered ? next : 0,
                                    received_.load(std::memory_order_relaxed)};
     return channel_->Send(header, first, second, Deadline::After(kSendPatience));
   };

@@ -145,7 +145,8 @@ class Session {
   std::atomic<std::size_t> out_items_{0};  // Of out_; relaxed, for a look without the mutex.
   bool sender_active_ GUARDED_BY(out_mutex_) = false;
   bool out_dead_ GUARDED_BY(out_mutex_) = false;
-  std::uint64_t sequence_ = 0;  // Of the thread that has sender_active_.
+  std::atomic<std::uint64_t> sequence_{0};  // Written by the thread that has sender_active_.
+  std::uint64_t acknowledged_ = 0;          // By the client. Receiver only.
   std::atomic<std::uint64_t> received_{0};
 
   Mutex error_mutex_;

@@ -51,4 +51,14 @@ class Channel {
 // Checks what any receiver must check of a header before it believes `bytes`.
 Status CheckHeader(const wire::FrameHeader& header);
 
+// Where the two directions of a session stand, as seen by a receiver.
+struct Order {
+  std::uint64_t received;      // Counted frames that have come.
+  std::uint64_t acknowledged;  // Highest acknowledgement that has come.
+  std::uint64_t sent;          // Counted frames that have left.
+};
+// Checks the sequence and the acknowledgement of a frame that comes next: counted kinds carry the
+// next number and others none; nothing is acknowledged that was not sent, or taken back.
+Status CheckOrder(const wire::FrameHeader& header, const Order& order);
+
 }  // namespace farwarp::transport
