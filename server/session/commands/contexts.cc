@@ -1,4 +1,6 @@
 // Contexts on the server's side of the client's handles.
+#include <utility>
+
 #include "server/session/call.h"
 #include "server/session/commands/commands.h"
 #include "server/session/commands/resolve.h"
@@ -19,6 +21,38 @@ CUdevice* DeviceOf(Call& call, std::uint32_t vgpu) {
   return memory != nullptr ? &memory->device : nullptr;
 }
 
+// The context that the program takes for the primary one of `vgpu`.
+CUresult RetainPrimary(const driver::Table& driver, VgpuMemory& vgpu, unsigned flags,
+                       CUcontext* context) {
+  if (!vgpu.shares_device) {
+    // Flags of an active context change too; a driver that refuses keeps its own.
+    static_cast<void>(driver.cuDevicePrimaryCtxSetFlags_v2(vgpu.device, flags));
+    return driver.cuDevicePrimaryCtxRetain(context, vgpu.device);
+  }
+  if (vgpu.stand_in == nullptr) {
+    CUcontext popped = nullptr;
+    const CUresult result = driver.cuCtxCreate_v2(&vgpu.stand_in, flags, vgpu.device);
+    if (result != CUDA_SUCCESS) return result;
+    static_cast<void>(driver.cuCtxPopCurrent_v2(&popped));
+  }
+  ++vgpu.stand_in_users;
+  *context = vgpu.stand_in;
+  return CUDA_SUCCESS;
+}
+
+CUresult ReleasePrimary(const driver::Table& driver, VgpuMemory& vgpu) {
+  if (!vgpu.shares_device) return driver.cuDevicePrimaryCtxRelease_v2(vgpu.device);
+  if (vgpu.stand_in_users == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  if (--vgpu.stand_in_users != 0) return CUDA_SUCCESS;
+  return driver.cuCtxDestroy_v2(std::exchange(vgpu.stand_in, nullptr));
+}
+
+VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
+  VgpuMemory* vgpu = StateOf(call).FindVgpu(ordinal);
+  if (vgpu == nullptr) call.MarkBad();
+  return vgpu;
+}
+
 // Before a context ends: nothing of ours may live in it, and it may not stay current.
 void LeaveContext(Call& call, Handle handle, CUcontext context) {
   StateOf(call).DropContext(context);
@@ -31,13 +65,11 @@ void LeaveContext(Call& call, Handle handle, CUcontext context) {
 
 void HandleRetainPrimaryContext(Call& call) {
   const Handle handle = call.ReadNew(HandleKind::kContext);
-  const CUdevice* device = DeviceOf(call, call.args().Get<std::uint32_t>());
+  VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   const auto flags = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
   CUcontext context = nullptr;
-  // Flags of an active context change too; a driver that refuses keeps its own.
-  static_cast<void>(call.driver().cuDevicePrimaryCtxSetFlags_v2(*device, flags));
-  CUresult result = call.driver().cuDevicePrimaryCtxRetain(&context, *device);
+  CUresult result = RetainPrimary(call.driver(), *vgpu, flags, &context);
   if (result == CUDA_SUCCESS) {
     call.Bind(handle, context);
     // The client has had this handle current in an earlier life and says nothing.
@@ -49,17 +81,20 @@ void HandleRetainPrimaryContext(Call& call) {
 void HandleReleasePrimaryContext(Call& call) {
   const Handle handle = PeekHandle(call);
   auto* context = static_cast<CUcontext>(call.Take(HandleKind::kContext));
-  const CUdevice* device = DeviceOf(call, call.args().Get<std::uint32_t>());
+  VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   if (!Readable(call)) return;
   LeaveContext(call, handle, context);
-  call.Finish(call.driver().cuDevicePrimaryCtxRelease_v2(*device));
+  call.Finish(ReleasePrimary(call.driver(), *vgpu));
 }
 
 void HandleSetPrimaryContextFlags(Call& call) {
-  const CUdevice* device = DeviceOf(call, call.args().Get<std::uint32_t>());
+  VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   const auto flags = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
-  call.Finish(call.driver().cuDevicePrimaryCtxSetFlags_v2(*device, flags));
+  // A stand-in takes its flags when it is made; a later change of them is a hint.
+  call.Finish(vgpu->shares_device
+                  ? CUDA_SUCCESS
+                  : call.driver().cuDevicePrimaryCtxSetFlags_v2(vgpu->device, flags));
 }
 
 void HandleCreateContext(Call& call) {

@@ -73,6 +73,8 @@ CUresult CommandState::Open(const std::vector<CUdevice>& devices, std::uint64_t 
   for (std::uint32_t i = 0; i < devices.size(); ++i) {
     VgpuMemory vgpu;
     vgpu.device = devices[i];
+    vgpu.shares_device =
+        std::find(devices.begin(), devices.begin() + i, devices[i]) != devices.begin() + i;
     vgpu.window_base = base + i * share;
     vgpu.window_bytes = share;
     // Small, because what one process holds and does not use another of the lease cannot have.

@@ -39,6 +39,12 @@ struct VgpuMemory {
   std::uint64_t charged = 0;  // Charged to the lease by this session: mapped and credit.
   std::uint64_t mapped = 0;
   std::map<std::uint64_t, Range> ranges;  // By address.
+
+  // Of several vGPUs on one device the first has its primary context. Each other one has a context
+  // of its own instead, so that a kernel's fault on one does not end the work on another.
+  bool shares_device = false;
+  CUcontext stand_in = nullptr;
+  unsigned stand_in_users = 0;
 };
 
 // Host functions that streams wait for. Shared with functions that the driver may still call.

@@ -166,5 +166,14 @@ TEST(SoftwareGpu, CrashUnderARunningKernelIsAStickyError) {
   ExpectStickyError(program.ReadLine(milliseconds(1500)));
 }
 
+TEST(SoftwareGpu, FaultOnOneVgpuSparesAnotherOfTheSameDevice) {
+  ServerProcess::Options options = OnSoftwareGpu();
+  options.vgpus = ";gpu=0/268435456/50;gpu=0/268435456/50";
+  ServerProcess server(options);
+  Program program(server, "fault_program");
+  EXPECT_EQ(program.ReadLine(), "vgpu 0: error 700") << server.log();
+  EXPECT_EQ(program.ReadLine(), "vgpu 1: error 0") << server.log();
+}
+
 }  // namespace
 }  // namespace farwarp::testing
