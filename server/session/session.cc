@@ -52,6 +52,9 @@ Session::~Session() {
     }
   }
   state_.reset();
+  handles_.ForEach(wire::HandleKind::kLibrary, [&](wire::Handle, void* library) {
+    static_cast<void>(driver().cuLibraryUnload(static_cast<CUlibrary>(library)));
+  });
   static_cast<void>(driver().cuCtxSetCurrent(nullptr));
   for (CUcontext context : contexts) {
     // A primary context refuses to be destroyed; it is released by its device.

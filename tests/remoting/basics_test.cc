@@ -337,6 +337,7 @@ TEST_F(Remoting, NothingIsLeftWhenTheClientHasGone) {
   EXPECT_GT(loop_.driver().physical_bytes(), 0u);
   loop_.Cut();
   EXPECT_EQ(loop_.driver().physical_bytes(), 0u);
+  EXPECT_EQ(loop_.driver().objects(), 0u);
   EXPECT_EQ(loop_.quota().Used(0), 0u);
   // And the client: an error at once, never a hang.
   EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_DEVICE_UNAVAILABLE);

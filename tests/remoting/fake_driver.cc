@@ -42,7 +42,12 @@ struct World {
   int devices = 1;
   std::vector<FakeContext*> primary;
   std::vector<int> retained;
-  std::set<void*> objects;
+  // What exists, the context it ends with (null: none), and how it is freed.
+  struct Object {
+    FakeContext* context;
+    void (*free)(void*);
+  };
+  std::map<void*, Object> objects;
   std::set<void*> host;  // Page-locked memory; goes with the driver at the latest.
   std::map<CUmemGenericAllocationHandle, std::uint64_t> physical;
   std::uint64_t next_physical = 1, physical_bytes = 0, peak_bytes = 0;
@@ -72,20 +77,34 @@ FakeContext* Current() {
 }
 
 template <typename T>
-T* New(T value) {
+T* New(T value, FakeContext* context) {
   auto* object = new T(value);
   const std::lock_guard lock(world->mutex);
-  world->objects.insert(object);
+  world->objects[object] = {context, [](void* old) { delete static_cast<T*>(old); }};
   return object;
 }
-template <typename T>
 CUresult Delete(void* object) {
+  const std::lock_guard lock(world->mutex);
+  const auto found = world->objects.find(object);
+  if (found == world->objects.end()) return CUDA_ERROR_INVALID_HANDLE;
+  found->second.free(object);
+  world->objects.erase(found);
+  return CUDA_SUCCESS;
+}
+// A context takes along what lives in it.
+CUresult DeleteContext(FakeContext* context) {
   {
     const std::lock_guard lock(world->mutex);
-    if (world->objects.erase(object) == 0) return CUDA_ERROR_INVALID_HANDLE;
+    for (auto it = world->objects.begin(); it != world->objects.end();) {
+      if (it->second.context != context) {
+        ++it;
+        continue;
+      }
+      it->second.free(it->first);
+      it = world->objects.erase(it);
+    }
   }
-  delete static_cast<T*>(object);
-  return CUDA_SUCCESS;
+  return Delete(context);
 }
 bool Alive(void* object) {
   const std::lock_guard lock(world->mutex);
@@ -197,7 +216,8 @@ CUresult Launch(CUfunction function, CUstream stream, void** extra) {
               [kernel, bytes](FakeContext& context) { RunKernel(*kernel, bytes, context); });
 }
 
-CUresult Load(const void* image, unsigned count, CUjit_option* options, void** values, void** out) {
+CUresult Load(const void* image, unsigned count, CUjit_option* options, void** values, void** out,
+              FakeContext* context) {
   const std::string_view text(static_cast<const char*>(image));
   if (text.find("broken") != std::string_view::npos) {
     for (unsigned i = 0; i < count; ++i) {
@@ -207,7 +227,7 @@ CUresult Load(const void* image, unsigned count, CUjit_option* options, void** v
     }
     return CUDA_ERROR_INVALID_PTX;
   }
-  *out = New(std::vector<int>(256));
+  *out = New(std::vector<int>(256), context);
   return CUDA_SUCCESS;
 }
 
@@ -330,7 +350,7 @@ void FillContexts(server::driver::Table& t) {
   };
   t.cuDevicePrimaryCtxRetain = [](CUcontext* context, CUdevice device) {
     const auto i = static_cast<std::size_t>(device);
-    if (world->retained[i]++ == 0) world->primary[i] = New(FakeContext{device});
+    if (world->retained[i]++ == 0) world->primary[i] = New(FakeContext{device}, nullptr);
     *context = reinterpret_cast<CUcontext>(world->primary[i]);
     return CUDA_SUCCESS;
   };
@@ -339,10 +359,10 @@ void FillContexts(server::driver::Table& t) {
     if (world->retained[i] == 0) return CUDA_ERROR_INVALID_CONTEXT;
     if (--world->retained[i] > 0) return CUDA_SUCCESS;
     WaitUntil(kAllGiven);
-    return Delete<FakeContext>(world->primary[i]);
+    return DeleteContext(world->primary[i]);
   };
   t.cuCtxCreate_v2 = [](CUcontext* context, unsigned, CUdevice device) {
-    auto* made = New(FakeContext{device});
+    auto* made = New(FakeContext{device}, nullptr);
     stack.push_back(made);
     *context = reinterpret_cast<CUcontext>(made);
     return CUDA_SUCCESS;
@@ -354,7 +374,7 @@ void FillContexts(server::driver::Table& t) {
     }
     WaitUntil(kAllGiven);
     std::erase(stack, fake);
-    return Delete<FakeContext>(fake);
+    return DeleteContext(fake);
   };
   t.cuCtxSetCurrent = [](CUcontext context) {
     if (!stack.empty()) stack.pop_back();
@@ -468,12 +488,14 @@ void FillMemory(server::driver::Table& t) {
 
 void FillStreams(server::driver::Table& t) {
   t.cuStreamCreate = [](CUstream* stream, unsigned) {
-    return *stream = reinterpret_cast<CUstream>(New(FakeStream{Current()})), CUDA_SUCCESS;
+    return *stream = reinterpret_cast<CUstream>(New(FakeStream{Current()}, Current())),
+           CUDA_SUCCESS;
   };
   t.cuStreamCreateWithPriority = [](CUstream* stream, unsigned, int) {
-    return *stream = reinterpret_cast<CUstream>(New(FakeStream{Current()})), CUDA_SUCCESS;
+    return *stream = reinterpret_cast<CUstream>(New(FakeStream{Current()}, Current())),
+           CUDA_SUCCESS;
   };
-  t.cuStreamDestroy_v2 = [](CUstream stream) { return Delete<FakeStream>(stream); };
+  t.cuStreamDestroy_v2 = [](CUstream stream) { return Delete(stream); };
   t.cuStreamGetCtx = [](CUstream stream, CUcontext* context) {
     return *context = reinterpret_cast<CUcontext>(ContextOf(stream)), CUDA_SUCCESS;
   };
@@ -493,9 +515,9 @@ void FillStreams(server::driver::Table& t) {
     return Give(stream, [=](FakeContext&) { function(data); });
   };
   t.cuEventCreate = [](CUevent* event, unsigned) {
-    return *event = reinterpret_cast<CUevent>(New(FakeEvent{})), CUDA_SUCCESS;
+    return *event = reinterpret_cast<CUevent>(New(FakeEvent{}, Current())), CUDA_SUCCESS;
   };
-  t.cuEventDestroy_v2 = [](CUevent event) { return Delete<FakeEvent>(event); };
+  t.cuEventDestroy_v2 = [](CUevent event) { return Delete(event); };
   t.cuEventRecord = [](CUevent event, CUstream stream) {
     const CUresult result = Give(stream, [](FakeContext&) {});
     const std::lock_guard lock(world->mutex);
@@ -524,9 +546,9 @@ void FillStreams(server::driver::Table& t) {
 void FillModules(server::driver::Table& t) {
   t.cuModuleLoadDataEx = [](CUmodule* module, const void* image, unsigned count,
                             CUjit_option* options, void** values) {
-    return Load(image, count, options, values, reinterpret_cast<void**>(module));
+    return Load(image, count, options, values, reinterpret_cast<void**>(module), Current());
   };
-  t.cuModuleUnload = [](CUmodule module) { return Delete<std::vector<int>>(module); };
+  t.cuModuleUnload = [](CUmodule module) { return Delete(module); };
   t.cuModuleGetFunctionCount = [](unsigned* count, CUmodule) {
     return *count = kKernelCount, CUDA_SUCCESS;
   };
@@ -550,9 +572,9 @@ void FillModules(server::driver::Table& t) {
   };
   t.cuLibraryLoadData = [](CUlibrary* library, const void* image, CUjit_option* options,
                            void** values, unsigned count, CUlibraryOption*, void**, unsigned) {
-    return Load(image, count, options, values, reinterpret_cast<void**>(library));
+    return Load(image, count, options, values, reinterpret_cast<void**>(library), nullptr);
   };
-  t.cuLibraryUnload = [](CUlibrary library) { return Delete<std::vector<int>>(library); };
+  t.cuLibraryUnload = [](CUlibrary library) { return Delete(library); };
   t.cuLibraryGetKernelCount = [](unsigned* count, CUlibrary) {
     return *count = kKernelCount, CUDA_SUCCESS;
   };
