@@ -185,6 +185,8 @@ int Main(int argc, char** argv) {
     FirstKernel(program);
     const CUfunction function = program.Function("empty16");
     for (long left = argc > 2 ? std::atol(argv[2]) : 0; left > 0; --left) program.Launch(function);
+    // So that what was launched has left before the client counts.
+    if (argc > 2) BENCH_CHECK(program.cuda.cuCtxSynchronize());
     return 0;
   }
   std::fprintf(stderr, "usage: farwarp-bench first-kernel | launches N | measure\n");

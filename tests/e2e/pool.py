@@ -53,6 +53,9 @@ class Pool:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+            for stream in (child.stdout, child.stderr):
+                if stream is not None:
+                    stream.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def environment(self, **more):
