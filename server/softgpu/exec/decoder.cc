@@ -389,6 +389,8 @@ class FunctionDecoder {
   void Collective(const Instruction& i);
   void BarrierOf(const Instruction& i);
   void CallOf(const Instruction& i);
+  void BranchOf(const Instruction& i);
+  static Handler WithoutOperands(Opcode opcode);
   Type OperandType(const Instruction& i, size_t index) const;
   Status Finish();
 
@@ -820,6 +822,51 @@ void FunctionDecoder::CallOf(const Instruction& i) {
   Emit(i, CallFunction).target = number;
 }
 
+void FunctionDecoder::BranchOf(const Instruction& i) {
+  if (i.opcode == Opcode::kBra) {
+    Emit(i, Branch);
+    branches_.emplace_back(kernel_.code.size() - 1, i.label);
+    return;
+  }
+  const uint32_t a = Source(i, i.operands[0], Type::kB32);
+  Ins& ins = Emit(i, BranchIndexed);
+  ins.a = a;
+  ins.slots = static_cast<uint32_t>(kernel_.slots.size());
+  ins.target = static_cast<uint32_t>(i.targets.size());
+  for (const uint32_t label : i.targets) {
+    branch_slots_.emplace_back(kernel_.slots.size(), label);
+    kernel_.slots.push_back(0);
+  }
+}
+
+// Instructions whose operands, if any, mean nothing here: hints, and what ends or delays a thread.
+Handler FunctionDecoder::WithoutOperands(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kRet:
+      return Return;
+    case Opcode::kExit:
+      return Exit;
+    case Opcode::kTrap:
+    case Opcode::kBrkpt:
+      return Trap;
+    case Opcode::kMembar:
+    case Opcode::kFence:
+      return Fence;
+    case Opcode::kNanosleep:
+      return Yield;
+    case Opcode::kPrefetch:
+    case Opcode::kPrefetchu:
+    case Opcode::kApplypriority:
+    case Opcode::kDiscard:
+    case Opcode::kPmevent:
+    case Opcode::kGriddepcontrol:
+    case Opcode::kSetmaxnreg:
+      return Nothing;
+    default:
+      return nullptr;
+  }
+}
+
 void FunctionDecoder::One(const Instruction& i) {
   switch (i.opcode) {
     case Opcode::kLd:
@@ -855,47 +902,8 @@ void FunctionDecoder::One(const Instruction& i) {
     case Opcode::kCall:
       return CallOf(i);
     case Opcode::kBra:
-      Emit(i, Branch);
-      branches_.emplace_back(kernel_.code.size() - 1, i.label);
-      return;
-    case Opcode::kBrx: {
-      const uint32_t a = Source(i, i.operands[0], Type::kB32);
-      Ins& ins = Emit(i, BranchIndexed);
-      ins.a = a;
-      ins.slots = static_cast<uint32_t>(kernel_.slots.size());
-      ins.target = static_cast<uint32_t>(i.targets.size());
-      for (const uint32_t label : i.targets) {
-        branch_slots_.emplace_back(kernel_.slots.size(), label);
-        kernel_.slots.push_back(0);
-      }
-      return;
-    }
-    case Opcode::kRet:
-      Emit(i, Return);
-      return;
-    case Opcode::kExit:
-      Emit(i, Exit);
-      return;
-    case Opcode::kTrap:
-    case Opcode::kBrkpt:
-      Emit(i, Trap);
-      return;
-    case Opcode::kMembar:
-    case Opcode::kFence:
-      Emit(i, Fence);
-      return;
-    case Opcode::kNanosleep:
-      Emit(i, Yield);
-      return;
-    case Opcode::kPrefetch:
-    case Opcode::kPrefetchu:
-    case Opcode::kApplypriority:
-    case Opcode::kDiscard:
-    case Opcode::kPmevent:
-    case Opcode::kGriddepcontrol:
-    case Opcode::kSetmaxnreg:
-      Emit(i, Nothing);
-      return;
+    case Opcode::kBrx:
+      return BranchOf(i);
     case Opcode::kLop3: {
       if (i.operands.size() != 5 || i.operands[4].kind != Operand::Kind::kInteger)
         return Unsupported(i);
@@ -909,7 +917,7 @@ void FunctionDecoder::One(const Instruction& i) {
       Arithmetic(i, FindCompare(i));
       for (const Mod mod : {Mod::kFinite, Mod::kInfinite, Mod::kNumber, Mod::kNotanumber,
                             Mod::kNormal, Mod::kSubnormal}) {
-        if (i.Has(mod)) kernel_.code.back().target = static_cast<uint32_t>(mod);
+        if (error_.empty() && i.Has(mod)) kernel_.code.back().target = static_cast<uint32_t>(mod);
       }
       return;
     case Opcode::kSlct:
@@ -918,6 +926,10 @@ void FunctionDecoder::One(const Instruction& i) {
       return Arithmetic(i, FindInsert(i));
     default:
       break;
+  }
+  if (const Handler plain = WithoutOperands(i.opcode); plain != nullptr) {
+    Emit(i, plain);
+    return;
   }
   Handler run = IsFloat(i.type()) ? FindFloat(i) : FindInteger(i);
   if (run == nullptr) run = FindLogic(i);
