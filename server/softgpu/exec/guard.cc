@@ -23,7 +23,9 @@ struct sigaction old_segv;
 struct sigaction old_bus;
 
 void OnSignal(int number, siginfo_t* info, void* context) {
-  if (state.inside != 0) {
+  // One that was sent by a process is no access of the kernel's, wherever it arrives.
+  const bool sent = info->si_code <= 0;
+  if (state.inside != 0 && !sent) {
     state.kind = FaultKind::kIllegalAddress;
     state.address = reinterpret_cast<uint64_t>(info->si_addr);
     state.lanes = 0;
@@ -36,6 +38,7 @@ void OnSignal(int number, siginfo_t* info, void* context) {
   if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) return old.sa_handler(number);
   // Not ours and nobody else's: let it happen again with the default action.
   ::signal(number, SIG_DFL);
+  if (sent) ::raise(number);
 }
 
 Dim3 ThreadOf(const Block& block, uint32_t thread) {
