@@ -1,0 +1,126 @@
+// A hostile client past its proof: commands with arbitrary ids and bodies, or arbitrary frames,
+// into a server session on a fake driver.
+//
+//   input := 0 bytes          raw frames
+//          | 1 (id:u8 words:u8 body[words * 8])*     commands of the client library, each answered
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+#include "farwarp/transport/socket_channel.h"
+#include "farwarp/wire/internal_command.h"
+#include "server/session/quota.h"
+#include "server/session/session.h"
+#include "tests/remoting/fake_driver.h"
+
+using namespace farwarp;
+
+namespace {
+
+constexpr std::uint64_t kLastTicket = 1u << 20;
+
+Deadline Soon() {
+  return Deadline::After(std::chrono::seconds(8));
+}
+
+void Append(wire::Buffer& frame, std::uint32_t id, std::uint64_t ticket,
+            std::span<const std::byte> body) {
+  const wire::CommandHeader header{id, static_cast<std::uint32_t>(body.size()), ticket};
+  const auto* bytes = reinterpret_cast<const std::byte*>(&header);
+  frame.insert(frame.end(), bytes, bytes + sizeof header);
+  frame.insert(frame.end(), body.begin(), body.end());
+}
+
+wire::Buffer MakeCommands(std::span<const std::byte> input) {
+  wire::Buffer frame;
+  std::uint64_t ticket = 0;
+  while (input.size() >= 2) {
+    const auto id = wire::kFirstInternalId + std::to_integer<std::uint32_t>(input[0]);
+    const std::size_t bytes =
+        std::min<std::size_t>(std::to_integer<std::size_t>(input[1]) % 32, (input.size() - 2) / 8) *
+        8;
+    // Half of the commands want no answer.
+    Append(frame, id, std::to_integer<int>(input[1]) >= 128 ? 0 : ++ticket,
+           input.subspan(2, bytes));
+    input = input.subspan(2 + bytes);
+  }
+  const std::uint64_t vgpu = 0;
+  Append(frame, wire::IdOf(wire::InternalCommand::kMemoryInfo), kLastTicket,
+         std::as_bytes(std::span(&vgpu, 1)));
+  return frame;
+}
+
+// Reads until the last command is answered or the server has gone.
+void AwaitEnd(transport::Channel& channel) {
+  for (;;) {
+    auto header = channel.ReceiveHeader(Soon());
+    if (!header.ok()) {
+      if (header.status().code() == StatusCode::kTimeout) __builtin_trap();
+      return;
+    }
+    wire::Buffer payload(header->bytes);
+    if (!channel.ReceivePayload(payload, Soon()).ok()) return;
+    if (header->kind != wire::FrameKind::kReplies) continue;
+    wire::ReplyHeader reply;
+    std::memcpy(&reply, payload.data(), sizeof reply);
+    if (reply.ticket == kLastTicket) return;
+  }
+}
+
+}  // namespace
+
+// The fake driver forgets the objects of a context that ends; a driver frees them.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:farwarp::tests::";
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0 || size > 4096) return 0;
+  tests::FakeDriver driver;
+  // Kernels would write wherever their forged arguments point, as on a GPU; here that is this
+  // process.
+  server::driver::Table table = driver.table();
+  table.cuLaunchKernel = [](CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                            unsigned, CUstream, void**, void**) { return CUDA_SUCCESS; };
+  table.cuLaunchKernelEx = [](const CUlaunchConfig*, CUfunction, void**, void**) {
+    return CUDA_SUCCESS;
+  };
+  // Likewise, copies under way when a hostile client unmaps their memory fault on a GPU, not here.
+  table.cuMemUnmap = [](CUdeviceptr, std::size_t) { return CUDA_SUCCESS; };
+  const std::uint64_t limit = 64 << 20;
+  auto book = server::QuotaBook::Create(std::span(&limit, 1));
+  auto quota = server::Quota::Map(book->fd(), *book->TakeSlot());
+  auto [client_end, server_end] = transport::MakeChannelPair();
+  server::Session::Options options;
+  options.driver = &table;
+  options.quota = &*quota;
+  options.device_ordinals = {0};
+  {
+    server::Session session(std::move(server_end), options);
+    wire::Hello hello;
+    hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 40}};
+    if (!session.Start(hello).ok()) __builtin_trap();
+    // Either ending is right.
+    std::thread serving([&] { static_cast<void>(session.Run()); });
+    const std::span<const std::byte> input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
+    if (data[0] % 2 == 0) {
+      static_cast<void>(::send(client_end->fd(), input.data(), input.size(), MSG_NOSIGNAL));
+      ::shutdown(client_end->fd(), SHUT_WR);
+    } else {
+      const wire::Buffer frame = MakeCommands(input);
+      static_cast<void>(client_end->Send(
+          {wire::FrameKind::kCommands, 0, 0, static_cast<std::uint32_t>(frame.size()), 1, 0}, frame,
+          {}, Soon()));
+      AwaitEnd(*client_end);
+      client_end->Shutdown();
+    }
+    serving.join();
+  }
+  // Nothing of a hostile client is left behind.
+  if (driver.physical_bytes() != 0 || quota->Used(0) != 0) __builtin_trap();
+  return 0;
+}
