@@ -45,6 +45,13 @@ struct KernelBuild {
   std::vector<DynamicConstant> dynamic_constants;
 };
 
+// What the compiler expects the device to bring along.
+Handler RuntimeFunction(std::string_view name) {
+  if (name == "vprintf") return PrintFormatted;
+  if (name == "__assertfail") return AssertFailed;
+  return nullptr;
+}
+
 class FunctionDecoder {
  public:
   FunctionDecoder(KernelBuild& build, const Function& function, uint32_t number)
@@ -796,7 +803,8 @@ void FunctionDecoder::CallOf(const Instruction& i) {
     if (error_.empty()) error_ = callee.status().message();
     return;
   }
-  if (*callee == nullptr)
+  const Handler runtime = *callee == nullptr ? RuntimeFunction(target.name) : nullptr;
+  if (*callee == nullptr && runtime == nullptr)
     return Error(target.at, "this function is not supported by the software GPU yet");
   CallSite site;
   const auto local_of = [&](const Operand& operand) -> uint32_t {
@@ -809,6 +817,13 @@ void FunctionDecoder::CallOf(const Instruction& i) {
   };
   for (const Operand& operand : i.arguments) site.params.push_back(local_of(operand));
   for (const Operand& operand : i.returns) site.returns.push_back(local_of(operand));
+  if (runtime != nullptr) {
+    if (site.params.size() != (runtime == PrintFormatted ? 2u : 5u))
+      return Error(i.at, "wrong number of arguments");
+    kernel_.calls.push_back(std::move(site));
+    Emit(i, runtime).target = static_cast<uint32_t>(kernel_.calls.size() - 1);
+    return;
+  }
   if (site.params.size() != (*callee)->params.size() ||
       site.returns.size() != (*callee)->returns.size()) {
     return Error(i.at, "the call does not match the function's parameters");

@@ -56,6 +56,11 @@ void CallFunction(Warp& warp, const Ins& ins);  // target: call site
 void Trap(Warp& warp, const Ins& ins);
 void Yield(Warp& warp, const Ins& ins);
 
+// Functions of the device's runtime; target: call site.
+void PrintFormatted(Warp& warp, const Ins& ins);  // vprintf(format, arguments)
+void AssertFailed(Warp& warp,
+                  const Ins& ins);  // __assertfail(message, file, line, function, char size)
+
 // Among lanes and threads.
 Handler FindShuffle(const Instruction& instruction);  // e: predicate out or kNoSlot; imm: slot of
                                                       // the member mask or kNoSlot
