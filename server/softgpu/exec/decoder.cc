@@ -18,9 +18,6 @@ constexpr uint64_t kMaxSharedBytes = uint64_t{1} << 20;
 uint32_t RegisterBytes(Type type) {
   return type == Type::kPred ? 4 : std::max(2u, TypeBytes(type));
 }
-uint32_t SlotBytes(Type type) {
-  return type == Type::kPred ? 4 : kLanes * RegisterBytes(type);
-}
 uint64_t AlignUp(uint64_t value, uint64_t align) {
   return (value + align - 1) / align * align;
 }
@@ -33,8 +30,7 @@ struct KernelBuild {
   std::vector<const Function*> functions;
   std::unordered_map<std::string_view, uint32_t> shared_offsets;
   uint64_t shared_bytes = 0;
-  // Places that hold the offset of dynamic shared memory, known only when all static shared memory
-  // is.
+  // Places of the offset of dynamic shared memory, known when all static shared memory is.
   std::vector<size_t> dynamic_in_code;
   struct DynamicConstant {
     uint32_t function;
@@ -66,8 +62,8 @@ class FunctionDecoder {
     for (const Instruction& instruction : ast_.code) {
       starts_.push_back(static_cast<uint32_t>(kernel_.code.size()));
       temps_used_ = 0;
-      One(instruction);
       if (!error_.empty()) return Status::Invalid(error_);
+      One(instruction);
     }
     starts_.push_back(static_cast<uint32_t>(kernel_.code.size()));
     Ins end;
@@ -84,8 +80,8 @@ class FunctionDecoder {
   enum class Place : uint8_t { kKernelParam, kFormal, kResult, kLocal, kShared };
   struct Placed {
     Place place = Place::kLocal;
-    uint64_t offset =
-        0;  // In the parameter buffer, in the local frame or in shared memory; number of a formal.
+    // In the parameter buffer, in the local frame or in shared memory; number of a formal.
+    uint64_t offset = 0;
     bool dynamic = false;
   };
 
@@ -101,7 +97,7 @@ class FunctionDecoder {
     uint64_t offset = 0;
     slots_.reserve(ast_.registers.size());
     for (const Register& reg : ast_.registers) {
-      const uint32_t bytes = SlotBytes(reg.type);
+      const uint32_t bytes = reg.type == Type::kPred ? 4 : kLanes * RegisterBytes(reg.type);
       offset = AlignUp(offset, bytes < 64 ? 4 : 64);
       slots_.push_back(static_cast<uint32_t>(offset));
       offset += bytes;
@@ -111,16 +107,15 @@ class FunctionDecoder {
   }
 
   void PlaceVariables() {
-    uint64_t param = 0;
     uint64_t local = 0;
     for (size_t i = 0; i < ast_.variables.size(); ++i) {
       const Variable& variable = ast_.variables[i];
       Placed placed;
       if (i < ast_.params.size()) {
         if (ast_.is_entry) {
-          param = AlignUp(param, variable.align);
-          placed = {Place::kKernelParam, param, false};
-          param += variable.bytes;
+          param_bytes_ = AlignUp(param_bytes_, variable.align);
+          placed = {Place::kKernelParam, param_bytes_, false};
+          param_bytes_ += variable.bytes;
         } else {
           placed = {Place::kFormal, i, false};
         }
@@ -162,7 +157,7 @@ class FunctionDecoder {
   uint32_t Temp() {
     if (temps_used_ == temps_.size()) {
       temps_.push_back(static_cast<uint32_t>(frame_bytes_));
-      frame_bytes_ += kLanes * 8;
+      frame_bytes_ += kLanes * 16;  // Of any type.
     }
     return temps_[temps_used_++];
   }
@@ -178,10 +173,11 @@ class FunctionDecoder {
   uint32_t NewConstant(uint64_t value, uint32_t bytes, bool predicate) {
     while (image_.size() % 64 != 0) image_.push_back(std::byte{});
     const size_t at = image_.size();
+    if (at > kMaxFrameBytes) return Error(ast_.at, "too many constants"), 0u;
     const uint32_t copies = predicate ? 1 : kLanes;
     image_.resize(at + size_t{bytes} * copies);
     for (uint32_t i = 0; i < copies; ++i)
-      std::memcpy(image_.data() + at + size_t{i} * bytes, &value, bytes);
+      std::memcpy(image_.data() + at + size_t{i} * bytes, &value, std::min(bytes, 8u));
     return static_cast<uint32_t>(kConstantFlag | at);
   }
 
@@ -196,8 +192,7 @@ class FunctionDecoder {
     kernel_.code.push_back(ins);
     return kernel_.code.back();
   }
-  // An auxiliary instruction in front of the real one: never guarded, its result goes to a
-  // temporary.
+  // An auxiliary instruction in front of the real one, never guarded; writes a temporary.
   Ins& EmitHelper(const Instruction& i, Handler run, uint32_t slot) {
     Ins ins;
     ins.run = run;
@@ -316,8 +311,7 @@ class FunctionDecoder {
                : RegisterBytes(otherwise);
   }
 
-  // Fills base, offset and base width of a memory instruction. Returns false for kernel parameters
-  // at a fixed place.
+  // Base, offset and base width of a memory instruction.
   struct Address {
     uint32_t base = kNoSlot;
     uint64_t offset = 0;
@@ -421,6 +415,7 @@ class FunctionDecoder {
   size_t temps_used_ = 0;
   uint64_t frame_bytes_ = 0;
   uint64_t local_bytes_ = 0;
+  uint64_t param_bytes_ = 0;  // Of an entry.
   uint32_t registers32_ = 0;
   std::string error_;
 };
@@ -492,6 +487,7 @@ void FunctionDecoder::Memory(const Instruction& i, bool load) {
         Error(operand.at, "register of the wrong size");
       return slots_[operand.reg];
     }
+    if (width != RegisterBytes(i.type())) Error(operand.at, "operand of another size");
     return load ? Destination(operand, i.type()) : Source(i, operand, i.type());
   };
   if (count > 1) {
@@ -508,6 +504,9 @@ void FunctionDecoder::Memory(const Instruction& i, bool load) {
   if (address.shared) space = Space::kShared;
   const bool from_params = load && address.kernel_param;
   if (address.kernel_param && !load) return Error(i.at, "kernel parameters cannot be written");
+  if (from_params && (address.offset > param_bytes_ ||
+                      uint64_t{TypeBytes(i.type())} * count > param_bytes_ - address.offset))
+    return Error(i.at, "outside the kernel's parameters");
   const Handler run = from_params ? FindParamLoad(i.type(), width)
                       : load      ? FindLoad(space, i.type(), width)
                                   : FindStore(space, i.type(), width);
@@ -556,7 +555,7 @@ void FunctionDecoder::AsyncCopyOf(const Instruction& i) {
   uint32_t b = from.base;
   if (from.width != 0 || from.offset != 0) {
     Operand plain = i.operands[1];
-    if (plain.reg != kNoIndex && from.offset != 0) {
+    if (plain.reg != kNoIndex && from.width == 0) {
       b = Temp();
       Instruction add;
       add.opcode = Opcode::kAdd;
@@ -750,6 +749,7 @@ void FunctionDecoder::Collective(const Instruction& i) {
     if (d == kNoSlot && i.opcode != Opcode::kElect) d = Temp();
   } else {
     d = Destination(to, predicate_result ? Type::kPred : Type::kB32);
+    if (i.opcode == Opcode::kElect) e = Temp();
   }
   Ins& ins = Emit(i, run);
   ins.d = d;
@@ -764,7 +764,7 @@ void FunctionDecoder::Collective(const Instruction& i) {
 
 // bar.sync a {, b}; bar.arrive a, b; bar.red.op d, a {, b}, {!}c; bar.warp.sync mask
 void FunctionDecoder::BarrierOf(const Instruction& i) {
-  if (i.Has(Mod::kWarp)) {
+  if (i.Has(Mod::kWarp) && i.operands.size() == 1) {
     const uint32_t mask = Source(i, i.operands[0], Type::kB32);
     Emit(i, WarpSync).a = mask;
     return;

@@ -60,9 +60,11 @@ class Scratch {
     param_room_ = param_;
     shared_room_ = shared_;
     local_room_ = local_;
-    FARWARP_RETURN_IF_ERROR(space.Commit(params(), param_));
-    FARWARP_RETURN_IF_ERROR(space.Commit(shared(), shared_));
-    return space.Commit(local(), local_);
+    Status status = space.Commit(params(), param_);
+    if (status.ok()) status = space.Commit(shared(), shared_);
+    if (status.ok()) status = space.Commit(local(), local_);
+    if (!status.ok()) Drop();  // What is not committed may not be taken for room.
+    return status;
   }
   uint64_t params() const { return base_; }
   uint64_t shared() const { return base_ + param_room_ + kGuardBytes; }

@@ -10,6 +10,8 @@
 namespace farwarp::softgpu {
 namespace {
 
+constexpr uint64_t kMaxParamBytes = 32764;  // PTX ISA, from sm_70 on.
+
 uint64_t AlignUp(uint64_t value, uint64_t align) {
   return (value + align - 1) / align * align;
 }
@@ -40,8 +42,7 @@ class ModuleImpl : public ModuleSymbols {
     }
     FARWARP_RETURN_IF_ERROR(PlaceVariables(placer));
     FARWARP_RETURN_IF_ERROR(WriteInitials());
-    MakeKernels();
-    return Status::Ok();
+    return MakeKernels();
   }
 
   uint64_t AddressOf(std::string_view name) const override {
@@ -62,8 +63,10 @@ class ModuleImpl : public ModuleSymbols {
   // Parses a body at its first use. Callers hold decode_mutex().
   Result<const Function*> Parsed(uint32_t index) const {
     Function& function = ast_.functions[index];
-    if (function.code.empty() && function.registers.empty())
-      FARWARP_RETURN_IF_ERROR(ParseBody(text_, function));
+    // What is left of a body with an error is no function.
+    const auto [result, fresh] = parsed_.try_emplace(index);
+    if (fresh) result->second = ParseBody(text_, function);
+    if (!result->second.ok()) return result->second;
     return static_cast<const Function*>(&function);
   }
 
@@ -83,6 +86,8 @@ class ModuleImpl : public ModuleSymbols {
       if (variable.is_extern) continue;  // Found by the linker, if there is one.
       if (variable.bytes == 0)
         return Status::Invalid(ErrorAt(variable.at, "variable without a size"));
+      if (addresses_.contains(variable.name))
+        return Status::Invalid(ErrorAt(variable.at, "variable is defined twice"));
       const bool is_const = variable.space == Space::kConst;
       auto address = placer.Place(variable.bytes, std::max(variable.align, 16u), is_const);
       if (!address.ok()) return address.status();
@@ -97,7 +102,7 @@ class ModuleImpl : public ModuleSymbols {
   Status WriteInitials() {
     for (const Variable& variable : ast_.variables) {
       const uint64_t address = AddressOf(variable.name);
-      if (address == 0) continue;
+      if (address == 0 || variable.is_extern || variable.space == Space::kShared) continue;
       for (const Initial& initial : variable.initials) {
         uint64_t value = initial.value;
         if (!initial.symbol.empty()) {
@@ -119,7 +124,7 @@ class ModuleImpl : public ModuleSymbols {
     return Status::Ok();
   }
 
-  void MakeKernels() {
+  Status MakeKernels() {
     for (uint32_t i = 0; i < ast_.functions.size(); ++i) {
       const Function& function = ast_.functions[i];
       if (!function.is_entry || !function.has_body) continue;
@@ -131,6 +136,8 @@ class ModuleImpl : public ModuleSymbols {
         info.params.push_back({static_cast<uint32_t>(offset),
                                static_cast<uint32_t>(parameter.bytes), parameter.align});
         offset += parameter.bytes;
+        if (offset > kMaxParamBytes)
+          return Status::Invalid(ErrorAt(parameter.at, "the kernel's parameters are too large"));
       }
       info.param_bytes = static_cast<uint32_t>(offset);
       info.const_bytes = const_bytes_;
@@ -147,10 +154,12 @@ class ModuleImpl : public ModuleSymbols {
       kernels.push_back(std::make_unique<Kernel>(this, std::move(info), i));
       kernel_list.push_back(kernels.back().get());
     }
+    return Status::Ok();
   }
 
   std::string text_;
   mutable ModuleAst ast_;
+  mutable std::unordered_map<uint32_t, Status> parsed_;  // Bodies, by function.
   std::mutex decode_mutex_;
   std::unordered_map<std::string_view, uint32_t> functions_;
   std::unordered_map<std::string_view, uint64_t> addresses_;

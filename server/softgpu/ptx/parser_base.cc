@@ -1,5 +1,6 @@
 #include "server/softgpu/ptx/parser_base.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -7,6 +8,7 @@ namespace farwarp::softgpu {
 namespace {
 
 constexpr int kMaxBraceDepth = 16;
+constexpr uint64_t kMaxAlignBytes = uint64_t{1} << 20;
 
 // A number as the bytes of an element of `type`.
 uint64_t BitsOf(const Token& token, Type type, bool negative) {
@@ -61,7 +63,9 @@ Variable ParserBase::ParseVariable(Space space) {
     const std::string_view word = token_.text;
     Advance();
     if (word == "align") {
-      variable.align = static_cast<uint32_t>(ExpectInteger());
+      const uint64_t align = ExpectInteger();
+      if (align > kMaxAlignBytes) Fail(token_, "alignment is too large");
+      variable.align = std::max(1u, static_cast<uint32_t>(align));
     } else if (word == "v2" || word == "v4" || word == "v8") {
       width = static_cast<uint64_t>(word[1] - '0');
     } else if (word == "attribute") {

@@ -12,6 +12,7 @@ namespace {
 constexpr size_t kMaxRegisters = 1u << 20;
 constexpr size_t kMaxInstructions = 1u << 22;
 constexpr int kMaxScopes = 64;
+constexpr int kMaxOperandDepth = 8;
 
 class BodyParser : public ParserBase {
  public:
@@ -98,6 +99,8 @@ class BodyParser : public ParserBase {
   }
 
   void CloseScope() {
+    // An instruction that was refused has left references without being part of the code.
+    if (failed()) return;
     Scope& scope = scopes_.back();
     std::vector<Reference> unresolved;
     for (const Reference& reference : scope.references) {
@@ -244,15 +247,19 @@ class BodyParser : public ParserBase {
     return whole;
   }
 
-  Operand ParseOperand() {
+  Operand ParseOperand(int depth = 0) {
     Operand operand;
     operand.at = token_;
+    if (depth > kMaxOperandDepth) {
+      Fail(token_, "operand is nested too deeply");
+      return operand;
+    }
     if (Accept('[')) return ParseAddress(operand);
     if (Accept('{')) {
       operand.kind = Operand::Kind::kVector;
       if (Accept('}')) return operand;
       do {
-        operand.elements.push_back(ParseOperand());
+        operand.elements.push_back(ParseOperand(depth + 1));
         if (operand.elements.size() > 64) Fail(token_, "vector is too long");
       } while (!failed() && Accept(','));
       Expect('}');
@@ -269,20 +276,20 @@ class BodyParser : public ParserBase {
     if (failed()) return operand;
     if (text == "_") {
       operand.kind = Operand::Kind::kSink;
-      return MaybePair(operand);
+      return MaybePair(operand, depth);
     }
     ResolveName(operand, WithComponent(name));
     if (operand.kind == Operand::Kind::kName && (token_.Is('+') || token_.Is('-')))
       operand.value = Offset();
-    return MaybePair(operand);
+    return MaybePair(operand, depth);
   }
 
-  Operand MaybePair(const Operand& first) {
+  Operand MaybePair(const Operand& first, int depth) {
     if (!Accept('|')) return first;
     Operand pair;
     pair.kind = Operand::Kind::kPair;
     pair.at = first.at;
-    Operand second = ParseOperand();
+    Operand second = ParseOperand(depth + 1);
     pair.elements = {first, second};
     return pair;
   }

@@ -154,6 +154,7 @@ Handler FindAtomic(const Instruction& i, Space space) {
   if (i.Has(Mod::kOr)) return IntegerOf<OrOp>(type, space);
   if (i.Has(Mod::kXor)) return IntegerOf<XorOp>(type, space);
   if (i.Has(Mod::kExch)) return IntegerOf<ExchOp>(type, space);
+  if (i.Has(Mod::kCas) && i.operands.size() != (i.opcode == Opcode::kAtom ? 4 : 3)) return nullptr;
   if (i.Has(Mod::kCas))
     return type == Type::kB16 ? InSpace<CasOp, uint16_t>(space) : IntegerOf<CasOp>(type, space);
   if (i.Has(Mod::kInc)) return type == Type::kU32 ? InSpace<IncOp, uint32_t>(space) : nullptr;

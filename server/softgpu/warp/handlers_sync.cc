@@ -230,7 +230,7 @@ void WarpSync(Warp& warp, const Ins& ins) {
 }
 
 Handler FindBarrier(const Instruction& i) {
-  if (i.Has(Mod::kCluster)) return nullptr;
+  if (i.Has(Mod::kCluster) || i.Has(Mod::kWarp)) return nullptr;
   return i.Has(Mod::kArrive) ? ArriveAt<false> : ArriveAt<true>;
 }
 
