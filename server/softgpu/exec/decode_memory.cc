@@ -1,0 +1,142 @@
+// Loads, stores, atomics, copies, and conversions of addresses.
+#include "server/softgpu/exec/function_decoder.h"
+
+namespace farwarp::softgpu {
+
+void FunctionDecoder::Memory(const Instruction& i, bool load) {
+  const Operand& value = i.operands[load ? 0 : 1];
+  const Address address = Resolve(i, i.operands[load ? 1 : 0]);
+  const uint32_t count = VectorOf(i);
+  std::vector<uint32_t> elements;
+  const Operand& first =
+      value.kind == Operand::Kind::kVector && !value.elements.empty() ? value.elements[0] : value;
+  // A sink has no width; the first real element has.
+  uint32_t width = RegisterWidth(first, i.type());
+  for (const Operand& element : value.elements) {
+    if (element.kind == Operand::Kind::kRegister) width = RegisterWidth(element, i.type());
+  }
+  const auto slot_of = [&](const Operand& operand) -> uint32_t {
+    if (operand.kind == Operand::Kind::kSink) return kNoSlot;
+    if (operand.kind == Operand::Kind::kRegister) {
+      if (RegisterWidth(operand, i.type()) != width || width < TypeBytes(i.type()))
+        Error(operand.at, "register of the wrong size");
+      return slots_[operand.reg];
+    }
+    if (width != RegisterBytes(i.type())) Error(operand.at, "operand of another size");
+    return load ? Destination(operand, i.type()) : Source(i, operand, i.type());
+  };
+  if (count > 1) {
+    if (value.kind != Operand::Kind::kVector || value.elements.size() != count)
+      return Error(i.at, "expected a vector of registers");
+    for (const Operand& element : value.elements) elements.push_back(slot_of(element));
+  } else {
+    const bool braced = value.kind == Operand::Kind::kVector && value.elements.size() == 1;
+    elements.push_back(slot_of(braced ? value.elements[0] : value));
+    if (elements[0] == kNoSlot) elements[0] = Temp();
+  }
+  if (!error_.empty()) return;
+  Space space = SpaceOf(i);
+  if (address.shared) space = Space::kShared;
+  const bool from_params = load && address.kernel_param;
+  if (address.kernel_param && !load) return Error(i.at, "kernel parameters cannot be written");
+  if (from_params && (address.offset > param_bytes_ ||
+                      uint64_t{TypeBytes(i.type())} * count > param_bytes_ - address.offset))
+    return Error(i.at, "outside the kernel's parameters");
+  const Handler run = from_params ? FindParamLoad(i.type(), width)
+                      : load      ? FindLoad(space, i.type(), width)
+                                  : FindStore(space, i.type(), width);
+  if (run == nullptr) return Unsupported(i);
+  if (i.Has(Mod::kRelease) || i.Has(Mod::kSc)) EmitHelper(i, Fence, kNoSlot);
+  const auto slots = static_cast<uint32_t>(kernel_.slots.size());
+  if (count > 1) kernel_.slots.insert(kernel_.slots.end(), elements.begin(), elements.end());
+  Ins& ins = Emit(i, run);
+  ins.d = elements[0];
+  ins.slots = slots;
+  ins.target = count;
+  Fill(ins, address);
+  NoteDynamic(address);
+  if (count > 1) vector_uses_.emplace_back(slots, count);
+  if (i.Has(Mod::kAcquire)) EmitHelper(i, Fence, kNoSlot);
+}
+
+void FunctionDecoder::Atomic(const Instruction& i) {
+  const bool returns = i.opcode == Opcode::kAtom;
+  const size_t at = returns ? 1 : 0;
+  const Address address = Resolve(i, i.operands[at]);
+  const Space space = address.shared ? Space::kShared : SpaceOf(i);
+  const Handler run = address.kernel_param ? nullptr : FindAtomic(i, space);
+  if (run == nullptr) return Unsupported(i);
+  const uint32_t b = Source(i, i.operands[at + 1], i.type());
+  const uint32_t c = i.Has(Mod::kCas) ? Source(i, i.operands[at + 2], i.type()) : kNoSlot;
+  const uint32_t d = returns ? Destination(i.operands[0], i.type()) : kNoSlot;
+  Ins& ins = Emit(i, run);
+  ins.d = d;
+  ins.b = b;
+  ins.c = c;
+  Fill(ins, address);
+  NoteDynamic(address);
+}
+
+// cp.async.ca.shared.global [to], [from], bytes {, source bytes}
+void FunctionDecoder::AsyncCopyOf(const Instruction& i) {
+  if (i.Has(Mod::kBulk) || i.Has(Mod::kMbarrier) || i.Has(Mod::kTensor) || i.Has(Mod::kReduce))
+    return Unsupported(i);
+  if (i.operands.size() < 3) {
+    Emit(i, Nothing);  // commit_group, wait_group: the copy is complete when it is issued.
+    return;
+  }
+  const Address to = Resolve(i, i.operands[0]);
+  const Address from = Resolve(i, i.operands[1]);
+  uint32_t b = from.base;
+  if (from.width != 0 || from.offset != 0) {
+    Operand plain = i.operands[1];
+    if (plain.reg != kNoIndex && from.width == 0) {
+      b = Temp();
+      Instruction add;
+      add.opcode = Opcode::kAdd;
+      add.types[0] = Type::kU64;
+      add.at = i.at;
+      Ins& ins = EmitHelper(i, FindInteger(add), b);
+      ins.a = from.base;
+      ins.b = Constant(from.offset, 8);
+    } else if (plain.reg == kNoIndex) {
+      b = Constant(from.offset, 8);
+    } else {
+      return Unsupported(i);
+    }
+  }
+  if (i.operands[2].kind != Operand::Kind::kInteger) return Unsupported(i);
+  const uint64_t bytes = i.operands[2].value;
+  if (bytes != 4 && bytes != 8 && bytes != 16)
+    return Error(i.at, "cp.async copies 4, 8 or 16 bytes");
+  const uint32_t c = i.operands.size() > 3 ? Source(i, i.operands[3], Type::kB32) : kNoSlot;
+  Ins& ins = Emit(i, AsyncCopy);
+  ins.b = b;
+  ins.c = c;
+  ins.target = static_cast<uint32_t>(bytes);
+  Fill(ins, to);
+  NoteDynamic(to);
+}
+
+void FunctionDecoder::AddressConvert(const Instruction& i) {
+  if (i.opcode == Opcode::kIsspacep) {
+    const uint32_t a = Source(i, i.operands[1], Type::kB64);
+    const uint32_t d = Destination(i.operands[0], Type::kPred);
+    const Handler run = SpaceOf(i) == Space::kShared ? IsSpaceShared
+                        : i.Has(Mod::kLocal)         ? IsSpaceLocal
+                        : i.Has(Mod::kConst)         ? IsSpaceConst
+                                                     : IsSpaceGlobal;
+    Ins& ins = Emit(i, run);
+    ins.d = d;
+    ins.a = a;
+    return;
+  }
+  if (TypeBytes(i.type()) != 8) return Unsupported(i);
+  Instruction move = i;
+  move.opcode = Opcode::kMov;
+  const bool shared = SpaceOf(i) == Space::kShared;
+  Arithmetic(move, shared ? (i.Has(Mod::kTo) ? AddressGenericToShared : AddressSharedToGeneric)
+                          : FindLogic(move));
+}
+
+}  // namespace farwarp::softgpu
