@@ -1,4 +1,5 @@
 // Which group of which warp runs next.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -67,22 +68,16 @@ bool Load(Warp& warp) {
   ReleaseWarpSync(warp);
   Merge(warp);
   auto& groups = warp.waiting;
-  size_t ready = 0;
   size_t best = groups.size();
   for (size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].state != GroupState::kReady) continue;
-    ++ready;
     if (best == groups.size() || groups[i].pc < groups[best].pc) best = i;
   }
-  if (ready == 0) return false;
-  if (warp.rotate && ready > 1) {
-    size_t skip = warp.turn++ % ready;
-    for (size_t i = 0; i < groups.size(); ++i) {
-      if (groups[i].state == GroupState::kReady && skip-- == 0) {
-        best = i;
-        break;
-      }
-    }
+  if (best == groups.size()) return false;
+  if (warp.rotate) {
+    // The one that has waited longest: whoever ran last was put behind all others.
+    best = 0;
+    while (groups[best].state != GroupState::kReady) ++best;
   }
   warp.rotate = false;
   const Group group = groups[best];
@@ -96,7 +91,9 @@ bool Load(Warp& warp) {
   for (const Group& other : groups) {
     if (other.pc > warp.pc && other.pc < warp.limit) warp.limit = other.pc;
   }
-  warp.budget = groups.empty() ? kBackEdgeBudget : kDivergentBudget;
+  // Not renewed before it is used up: a group that spins is scheduled anew at each jump.
+  if (warp.budget == 0) warp.budget = kBackEdgeBudget;
+  if (!groups.empty()) warp.budget = std::min(warp.budget, kDivergentBudget);
   return true;
 }
 
@@ -163,6 +160,7 @@ void StartBlock(Block& block) {
     warp.event = Event::kNone;
     warp.carry = 0;
     warp.mask = 0;
+    warp.budget = 0;
     if (warp.frames.empty()) warp.frames.push_back(std::make_unique<Frame>());
     while (warp.frames.size() > 1) {
       warp.free_frames.push_back(std::move(warp.frames.back()));

@@ -62,8 +62,8 @@ struct Warp {
   Event event = Event::kNone;
   uint32_t live = 0;     // Lanes that have not exited.
   uint32_t limit = ~0u;  // Another group waits there: stop and look.
-  uint32_t budget = 0;   // Backward jumps until others get a turn.
-  uint32_t turn = 0;     // Rotates among groups that spin.
+  uint32_t budget = 0;   // Backward jumps until others get a turn; 0: to be renewed.
+  uint32_t turn = 0;     // Counts those of groups that spin.
   bool rotate = false;
   uint32_t carry = 0;  // CC.CF of each lane.
   uint32_t index = 0;  // %warpid

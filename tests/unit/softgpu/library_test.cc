@@ -140,6 +140,49 @@ TEST_F(LibraryTest, VariablesHaveAddresses) {
   EXPECT_EQ(value, 0u);
 }
 
+// The lane that holds the lock has a higher program counter than those that spin, and goes on.
+TEST_F(LibraryTest, LanesOfOneWarpMayWaitForEachOther) {
+  constexpr char kLock[] = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry count(.param .u64 lock, .param .u64 counter)
+{
+  .reg .pred %p<2>;
+  .reg .b32 %r<4>;
+  .reg .b64 %rd<3>;
+  ld.param.u64 %rd1, [lock];
+  ld.param.u64 %rd2, [counter];
+again:
+  atom.global.cas.b32 %r1, [%rd1], 0, 1;
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra again;
+  ld.volatile.global.u32 %r2, [%rd2];
+  add.u32 %r2, %r2, 1;
+  st.volatile.global.u32 [%rd2], %r2;
+  membar.gl;
+  atom.global.exch.b32 %r3, [%rd1], 0;
+  ret;
+}
+)";
+  CUmodule module = nullptr;
+  ASSERT_EQ(Call<decltype(cuModuleLoadData)>("cuModuleLoadData")(&module, kLock), CUDA_SUCCESS);
+  CUfunction function = nullptr;
+  ASSERT_EQ(Call<decltype(cuModuleGetFunction)>("cuModuleGetFunction")(&function, module, "count"),
+            CUDA_SUCCESS);
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(Call<decltype(cuMemAlloc_v2)>("cuMemAlloc_v2")(&memory, 8), CUDA_SUCCESS);
+  ASSERT_EQ(Call<decltype(cuMemsetD8_v2)>("cuMemsetD8_v2")(memory, 0, 8), CUDA_SUCCESS);
+  CUdeviceptr counter = memory + 4;
+  void* arguments[] = {&memory, &counter};
+  ASSERT_EQ(Call<decltype(cuLaunchKernel)>("cuLaunchKernel")(function, 2, 1, 1, 96, 1, 1, 0,
+                                                             nullptr, arguments, nullptr),
+            CUDA_SUCCESS);
+  unsigned value = 0;
+  ASSERT_EQ(Call<decltype(cuMemcpyDtoH_v2)>("cuMemcpyDtoH_v2")(&value, counter, 4), CUDA_SUCCESS);
+  EXPECT_EQ(value, 192u);
+}
+
 TEST_F(LibraryTest, MistakesInPtxAreReportedWithTheirPlace) {
   std::string broken = kPtx;
   broken.replace(broken.find("mad.lo.s32"), 10, "frob.x.s32");
