@@ -105,23 +105,30 @@ Result<std::size_t> SocketChannel::ReceiveSome(std::byte* to, std::size_t least,
 }
 
 Status SocketChannel::ReceivePayload(std::span<std::byte> to, Deadline deadline) {
-  const std::size_t ahead = std::min(end_ - begin_, to.size());
-  if (ahead != 0) {
-    std::memcpy(to.data(), buffer_.data() + begin_, ahead);
-    begin_ += ahead;
-    to = to.subspan(ahead);
+  // Small payloads fill the buffer for what follows them. Nothing is taken from it before all is
+  // there: a wait that ends in the middle of a header can be taken up again.
+  if (to.size() < buffer_.size()) {
+    if (end_ - begin_ < to.size() && begin_ != 0) {
+      std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+      end_ -= begin_;
+      begin_ = 0;
+    }
+    while (end_ - begin_ < to.size()) {
+      const auto more = ReceiveSome(buffer_.data() + end_, 1, buffer_.size() - end_, deadline);
+      if (!more.ok()) return more.status();
+      end_ += *more;
+    }
+    std::memcpy(to.data(), buffer_.data() + begin_, to.size());
+    begin_ += to.size();
+    return Status::Ok();
   }
+  // Large payloads go straight to their destination.
+  const std::size_t ahead = std::min(end_ - begin_, to.size());
+  if (ahead != 0) std::memcpy(to.data(), buffer_.data() + begin_, ahead);
+  begin_ += ahead;
+  to = to.subspan(ahead);
   if (to.empty()) return Status::Ok();
-  // Large payloads go straight to their destination; small ones fill the buffer for what follows
-  // them.
-  if (to.size() >= buffer_.size())
-    return ReceiveSome(to.data(), to.size(), to.size(), deadline).status();
-  auto more = ReceiveSome(buffer_.data(), to.size(), buffer_.size(), deadline);
-  if (!more.ok()) return more.status();
-  std::memcpy(to.data(), buffer_.data(), to.size());
-  begin_ = to.size();
-  end_ = *more;
-  return Status::Ok();
+  return ReceiveSome(to.data(), to.size(), to.size(), deadline).status();
 }
 
 Result<wire::FrameHeader> SocketChannel::ReceiveHeader(Deadline deadline) {
