@@ -18,6 +18,7 @@ constexpr std::chrono::seconds kSendPatience{10};
 constexpr int kSilentHeartbeats = 5;
 // What may wait for the dispatcher before the client is slowed down.
 constexpr std::size_t kQueuedCommandBytes = std::size_t{16} << 20;
+constexpr std::size_t kFrameCost = 64;  // Of keeping a frame, an empty one too.
 constexpr std::size_t kQueuedBulkBytes = std::size_t{256} << 20;
 // Answers that may wait for the client to take them before it is served no further.
 constexpr std::size_t kQueuedItems = 8192;
@@ -166,7 +167,7 @@ Status Session::OnBulk(std::uint32_t bytes) {
 Status Session::QueueCommands(wire::Buffer payload) {
   WaitForRoom();
   const MutexLock lock(in_mutex_);
-  frame_bytes_ += payload.size();
+  frame_bytes_ += payload.size() + kFrameCost;
   frames_.push_back(std::move(payload));
   in_changed_.NotifyAll();
   return Status::Ok();
@@ -217,7 +218,7 @@ void Session::DispatchLoop() {
     const Status status = DispatchFrame(payload);
     {
       const MutexLock lock(in_mutex_);
-      frame_bytes_ -= payload.size();
+      frame_bytes_ -= payload.size() + kFrameCost;
       in_changed_.NotifyAll();
       if (status.ok()) continue;
       broken_ = status;

@@ -12,6 +12,7 @@
 #include "client/custom.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
+#include "server/session/commands/wait.h"
 #include "tests/remoting/loop.h"
 
 namespace farwarp::tests {
@@ -165,6 +166,16 @@ TEST_F(Remoting, LibrariesAndKernels) {
   EXPECT_EQ(Fill(function, out, 6, 50), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(Fill(reinterpret_cast<CUfunction>(kernel), out, 1, 1), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(cu::cuMemcpyHtoD_v2(variable, &value, 4), CUDA_ERROR_INVALID_VALUE);
+  // The server does not know them either.
+  for (const auto gone :
+       {reinterpret_cast<std::uint64_t>(function), reinterpret_cast<std::uint64_t>(kernel)}) {
+    client::Command command(loop_.client(),
+                            wire::IdOf(wire::InternalCommand::kFunctionCacheConfig));
+    command.body().Put(gone);
+    command.body().Put(std::int32_t{0});
+    client::Reply reply;
+    EXPECT_EQ(command.Call(reply), CUDA_ERROR_INVALID_HANDLE);
+  }
 }
 
 TEST_F(Remoting, ABrokenImageBringsItsLog) {
@@ -272,6 +283,71 @@ TEST_F(Remoting, TheServerRefusesForgedCommands) {
   }
   EXPECT_EQ(loop_.driver().physical_bytes(), 0u);
   EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+}
+
+TEST_F(Remoting, LaunchAttributesThatCarryAddressesAreRefused) {
+  const CUfunction fill = Function("fill");
+  const CUdeviceptr out = Allocate(64);
+  ASSERT_EQ(Fill(fill, out, 1, 1), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  const auto launches = loop_.driver().launches();
+  const auto launch = [&](CUlaunchAttributeID id) {
+    client::Command command(loop_.client(), wire::IdOf(wire::InternalCommand::kLaunch));
+    command.body().Put(reinterpret_cast<std::uint64_t>(fill));
+    command.body().Put(std::uint64_t{0});
+    wire::LaunchShape shape{};
+    for (int i = 0; i < 3; ++i) shape.grid[i] = shape.block[i] = 1;
+    command.body().PutStruct(shape);
+    command.body().Put(std::uint64_t{1});
+    command.body().Put(static_cast<std::int32_t>(id));
+    CUlaunchAttributeValue value{};
+    value.programmaticEvent.event = reinterpret_cast<CUevent>(this);
+    command.body().PutStruct(value);
+    const std::uint64_t parameters[] = {out, 1 | std::uint64_t{1} << 32};
+    command.body().PutBlob(parameters, sizeof parameters);
+    client::Reply reply;
+    return command.Call(reply);
+  };
+  EXPECT_EQ(launch(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(launch(CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(launch(static_cast<CUlaunchAttributeID>(-1)), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(loop_.driver().launches(), launches);
+  EXPECT_NE(launch(CU_LAUNCH_ATTRIBUTE_PRIORITY), CUDA_ERROR_INVALID_HANDLE);
+}
+
+TEST_F(Remoting, NobodyWaitsForAWaitWithoutATicket) {
+  using enum wire::InternalCommand;
+  for (const auto id : {kSynchronizeStream, kSynchronizeContext}) {
+    client::Command command(loop_.client(), wire::IdOf(id));
+    command.body().Put(id == kSynchronizeStream ? 0 : reinterpret_cast<std::uint64_t>(context_));
+    ASSERT_EQ(command.Post(), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_INVALID_VALUE);
+  }
+}
+
+TEST(WaitPairs, EndWithTheirContextNotWithItsAddress) {
+  server::driver::Table table{};
+  static std::uintptr_t made;
+  made = 0;
+  table.cuStreamCreate = [](CUstream* stream, unsigned) {
+    *stream = reinterpret_cast<CUstream>(++made);
+    return CUDA_SUCCESS;
+  };
+  table.cuEventCreate = [](CUevent* event, unsigned) {
+    *event = reinterpret_cast<CUevent>(++made);
+    return CUDA_SUCCESS;
+  };
+  auto* const context = reinterpret_cast<CUcontext>(&table);
+  server::WaitPairs pairs;
+  server::WaitPairs::Pair first, second, third;
+  ASSERT_EQ(pairs.Take(table, context, &first), CUDA_SUCCESS);
+  pairs.Drop(table, context);  // While it is in use.
+  pairs.Return(first);
+  ASSERT_EQ(pairs.Take(table, context, &second), CUDA_SUCCESS);
+  EXPECT_NE(second.stream, first.stream);
+  pairs.Return(second);
+  ASSERT_EQ(pairs.Take(table, context, &third), CUDA_SUCCESS);
+  EXPECT_EQ(third.stream, second.stream);
 }
 
 TEST_F(Remoting, AFaultIsStickyAndStaysInItsContext) {

@@ -13,6 +13,12 @@ namespace {
 
 constexpr std::size_t kMaxAttributes = 32;
 
+// The value of others may be an address or an object of this process.
+bool IsPlain(CUlaunchAttributeID id) {
+  return id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION || id == CU_LAUNCH_ATTRIBUTE_PRIORITY ||
+         id == CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE;
+}
+
 }  // namespace
 
 void HandleLaunch(Call& call) {
@@ -25,6 +31,7 @@ void HandleLaunch(Call& call) {
     attributes[i] = {};
     attributes[i].id = static_cast<CUlaunchAttributeID>(call.args().Get<std::int32_t>());
     attributes[i].value = call.args().GetStruct<CUlaunchAttributeValue>();
+    if (!IsPlain(attributes[i].id)) call.MarkBad();
   }
   const auto parameters = call.args().GetBlob(wire::kMaxKernelParameterBytes);
   if ((shape.flags & ~wire::kLaunchCooperative) != 0) call.MarkBad();

@@ -1,4 +1,5 @@
 // Modules and libraries: loaded as sent, described once.
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -297,11 +298,23 @@ void HandleBindKernel(Call& call) {
 
 void HandleKernelFunction(Call& call) {
   const Handle handle = call.ReadNew(HandleKind::kFunction);
+  const Handle kernel_handle = PeekHandle(call);
   auto* kernel = call.Resolve<CUkernel>(HandleKind::kKernel);
   if (!Readable(call)) return;
   CUfunction function = nullptr;
   const CUresult result = call.driver().cuKernelGetFunction(&function, kernel);
-  if (result == CUDA_SUCCESS) call.Bind(handle, function);
+  if (result == CUDA_SUCCESS) {
+    call.Bind(handle, function);
+    // It ends with the kernel's library.
+    for (auto& [bits, library] : StateOf(call).libraries) {
+      if (std::none_of(library.bound.begin(), library.bound.end(),
+                       [&](const Handle bound) { return bound.bits() == kernel_handle.bits(); })) {
+        continue;
+      }
+      library.bound.push_back(handle);
+      break;
+    }
+  }
   call.Finish(result);
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "farwarp/wire/limits.h"
 #include "server/session/call.h"
 #include "server/session/commands/state.h"
 #include "server/session/session.h"
@@ -26,6 +27,11 @@ void WaitThreads::Run(std::function<void()> wait) {
     threads_.emplace_back([this] { RunThread(); });
   }
   queued_.NotifyOne();
+}
+
+bool WaitThreads::full() const {
+  const MutexLock lock(mutex_);
+  return queue_.size() >= wire::kMaxOutstandingCalls;
 }
 
 void WaitThreads::RunThread() {
@@ -78,8 +84,9 @@ CUresult WaitPairs::Take(const driver::Table& driver, CUcontext context, Pair* p
       free_.erase(std::next(it).base());
       return CUDA_SUCCESS;
     }
+    pair->context = context;
+    pair->life = lives_[context];
   }
-  pair->context = context;
   CUresult result = driver.cuStreamCreate(&pair->stream, CU_STREAM_NON_BLOCKING);
   if (result != CUDA_SUCCESS) return result;
   result = driver.cuEventCreate(&pair->event, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING);
@@ -89,6 +96,8 @@ CUresult WaitPairs::Take(const driver::Table& driver, CUcontext context, Pair* p
 
 void WaitPairs::Return(const Pair& pair) {
   const MutexLock lock(mutex_);
+  // It has ended with its context, in whose place there may be another.
+  if (lives_[pair.context] != pair.life) return;
   free_.push_back(pair);
 }
 
@@ -96,6 +105,7 @@ void WaitPairs::Drop(const driver::Table& driver, CUcontext context) {
   std::vector<Pair> dropped;
   {
     const MutexLock lock(mutex_);
+    ++lives_[context];
     std::erase_if(free_, [&](const Pair& pair) {
       if (pair.context != context) return false;
       dropped.push_back(pair);
@@ -122,6 +132,13 @@ void ReplyWhenRecorded(Call& call, const WaitPairs::Pair& pair) {
     state.waits.pairs.Return(pair);
     session.Reply(reply_to, result);
   });
+}
+
+// A wait costs a thread or objects of the driver, so there is one only for somebody who waits.
+bool MayWait(Call& call) {
+  if (call.has_ticket() && !StateOf(call).waits.threads.full()) return true;
+  call.Finish(call.has_ticket() ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE);
+  return false;
 }
 
 CUcontext ContextOf(Call& call, CUstream stream) {
@@ -153,6 +170,7 @@ class ScopedContext {
 }  // namespace
 
 void WaitForContext(Call& call, CUcontext context) {
+  if (!MayWait(call)) return;
   Session& session = call.session();
   const driver::Table& driver = call.driver();
   const ReplyTo reply_to = call.Defer();
@@ -164,6 +182,7 @@ void WaitForContext(Call& call, CUcontext context) {
 }
 
 void WaitForStream(Call& call, CUstream stream) {
+  if (!MayWait(call)) return;
   const driver::Table& driver = call.driver();
   // What is done already needs no thread.
   if (const CUresult now = driver.cuStreamQuery(stream); now != CUDA_ERROR_NOT_READY) {
@@ -184,6 +203,7 @@ void WaitForStream(Call& call, CUstream stream) {
 }
 
 void WaitForEvent(Call& call, CUevent event) {
+  if (!MayWait(call)) return;
   const driver::Table& driver = call.driver();
   if (const CUresult now = driver.cuEventQuery(event); now != CUDA_ERROR_NOT_READY) {
     return call.Finish(now);

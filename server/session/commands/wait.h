@@ -6,9 +6,11 @@
 // The Waits of a session are created with it and closed before its contexts are destroyed.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -33,11 +35,13 @@ class WaitThreads {
   ~WaitThreads();
 
   void Run(std::function<void()> wait) EXCLUDES(mutex_);
+  // True if more waits are queued than an honest client has.
+  bool full() const EXCLUDES(mutex_);
 
  private:
   void RunThread() EXCLUDES(mutex_);
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar queued_;
   std::deque<std::function<void()>> queue_ GUARDED_BY(mutex_);
   std::vector<std::thread> threads_ GUARDED_BY(mutex_);
@@ -72,6 +76,7 @@ class WaitPairs {
     CUcontext context = nullptr;
     CUstream stream = nullptr;
     CUevent event = nullptr;
+    std::uint64_t life = 0;  // Which context of this address.
   };
 
   // `context` must be current.
@@ -83,6 +88,7 @@ class WaitPairs {
  private:
   Mutex mutex_;
   std::vector<Pair> free_ GUARDED_BY(mutex_);
+  std::map<CUcontext, std::uint64_t> lives_ GUARDED_BY(mutex_);
 };
 
 struct Waits {
