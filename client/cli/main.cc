@@ -206,8 +206,10 @@ int Main(int argc, char** argv) {
     app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
     // CLI11 misses the command before it would name the option that stands in its place.
-    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && argc > 1 && argv[1][0] == '-') {
-      std::fprintf(stderr, "farwarp: unknown option '%s'; farwarp --help lists the commands\n", argv[1]);
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && argc > 1 &&
+        argv[1][0] == '-') {
+      std::fprintf(stderr, "farwarp: unknown option '%s'; farwarp --help lists the commands\n",
+                   argv[1]);
       return kUsageError;
     }
     if (app.exit(error) == 0) return kSuccess;

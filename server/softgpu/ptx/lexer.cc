@@ -9,7 +9,9 @@ namespace {
 bool IsNameStart(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '%';
 }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
+}
 bool IsNameChar(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || IsDigit(c) || c == '_' || c == '$';
 }
@@ -127,8 +129,8 @@ Token Lexer::Number(Token token) {
     for (pos_ += 2; pos_ < begin + 2 + digits; ++pos_) {
       const int digit = HexDigit(at(pos_));
       if (digit < 0) {
-        return Error(token, is_double ? "0d needs 16 hexadecimal digits"
-                                      : "0f needs 8 hexadecimal digits");
+        return Error(
+            token, is_double ? "0d needs 16 hexadecimal digits" : "0f needs 8 hexadecimal digits");
       }
       token.value = token.value << 4 | static_cast<uint64_t>(digit);
     }
@@ -204,7 +206,8 @@ bool Lexer::SkipBraces() {
 }
 
 std::string ErrorAt(const Token& token, std::string_view what) {
-  std::string text = "ptx:" + std::to_string(token.line) + ":" + std::to_string(token.column) + ": ";
+  std::string text =
+      "ptx:" + std::to_string(token.line) + ":" + std::to_string(token.column) + ": ";
   if (token.kind == Tok::kError) return text.append(token.text);
   text.append(what);
   if (token.kind == Tok::kEnd) return text + ", at the end of the text";

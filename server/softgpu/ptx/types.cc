@@ -13,15 +13,15 @@ constexpr struct {
   std::string_view name;
   Type type;
 } kTypes[] = {
-    {"pred", Type::kPred},       {"b8", Type::kB8},           {"b16", Type::kB16},
-    {"b32", Type::kB32},         {"b64", Type::kB64},         {"b128", Type::kB128},
-    {"u8", Type::kU8},           {"u16", Type::kU16},         {"u32", Type::kU32},
-    {"u64", Type::kU64},         {"s8", Type::kS8},           {"s16", Type::kS16},
-    {"s32", Type::kS32},         {"s64", Type::kS64},         {"f16", Type::kF16},
-    {"bf16", Type::kBf16},       {"f16x2", Type::kF16x2},     {"bf16x2", Type::kBf16x2},
-    {"f32", Type::kF32},         {"f64", Type::kF64},         {"tf32", Type::kTf32},
-    {"e4m3x2", Type::kE4m3x2},   {"e5m2x2", Type::kE5m2x2},   {"u16x2", Type::kU16x2},
-    {"s16x2", Type::kS16x2},     {"texref", Type::kOpaque},   {"samplerref", Type::kOpaque},
+    {"pred", Type::kPred},      {"b8", Type::kB8},         {"b16", Type::kB16},
+    {"b32", Type::kB32},        {"b64", Type::kB64},       {"b128", Type::kB128},
+    {"u8", Type::kU8},          {"u16", Type::kU16},       {"u32", Type::kU32},
+    {"u64", Type::kU64},        {"s8", Type::kS8},         {"s16", Type::kS16},
+    {"s32", Type::kS32},        {"s64", Type::kS64},       {"f16", Type::kF16},
+    {"bf16", Type::kBf16},      {"f16x2", Type::kF16x2},   {"bf16x2", Type::kBf16x2},
+    {"f32", Type::kF32},        {"f64", Type::kF64},       {"tf32", Type::kTf32},
+    {"e4m3x2", Type::kE4m3x2},  {"e5m2x2", Type::kE5m2x2}, {"u16x2", Type::kU16x2},
+    {"s16x2", Type::kS16x2},    {"texref", Type::kOpaque}, {"samplerref", Type::kOpaque},
     {"surfref", Type::kOpaque},
 };
 
@@ -117,7 +117,9 @@ bool ParseMod(std::string_view name, Mod* mod) {
   return true;
 }
 
-const char* ModName(Mod mod) { return kModNames[static_cast<unsigned>(mod)]; }
+const char* ModName(Mod mod) {
+  return kModNames[static_cast<unsigned>(mod)];
+}
 
 bool ParseOpcode(std::string_view name, Opcode* opcode) {
   const auto& opcodes = GetTables().opcodes;

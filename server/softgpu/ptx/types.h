@@ -79,13 +79,19 @@ constexpr uint32_t TypeBytes(Type type) {
   return 0;
 }
 
-constexpr bool IsSigned(Type type) { return type >= Type::kS8 && type <= Type::kS64; }
+constexpr bool IsSigned(Type type) {
+  return type >= Type::kS8 && type <= Type::kS64;
+}
 constexpr bool IsFloat(Type type) {
   return type == Type::kF32 || type == Type::kF64 || type == Type::kF16 || type == Type::kBf16 ||
          type == Type::kF16x2 || type == Type::kBf16x2 || type == Type::kTf32;
 }
-constexpr bool IsInteger(Type type) { return type >= Type::kU8 && type <= Type::kS64; }
-constexpr bool IsBits(Type type) { return type >= Type::kB8 && type <= Type::kB128; }
+constexpr bool IsInteger(Type type) {
+  return type >= Type::kU8 && type <= Type::kS64;
+}
+constexpr bool IsBits(Type type) {
+  return type >= Type::kB8 && type <= Type::kB128;
+}
 
 // A type written as a modifier ("f32"); kNone when the name is no type.
 Type ParseType(std::string_view name);
@@ -135,8 +141,8 @@ enum class Opcode : uint16_t {
 // What opcodes.def says about an opcode.
 struct OpcodeInfo {
   std::string_view name;
-  ModSet mods;             // Legal modifiers.
-  uint32_t types = 0;      // Legal types, a bit per Type; 0: takes none.
+  ModSet mods;         // Legal modifiers.
+  uint32_t types = 0;  // Legal types, a bit per Type; 0: takes none.
   uint8_t min_operands = 0;
   uint8_t max_operands = 0;
 };
