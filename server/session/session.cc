@@ -26,6 +26,26 @@ constexpr std::size_t kQueuedItems = 8192;
 constexpr std::size_t kMaxBulkBytes = wire::kMaxImageBytes + kQueuedBulkBytes;
 constexpr std::size_t kMaxTransfers = 4096;
 
+// True for an error with which the driver answers every later call in the context, too.
+bool EndsContext(CUresult result) noexcept {
+  switch (result) {
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
@@ -289,7 +309,7 @@ void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body
 
 void Session::PushError(CUresult result, std::uint32_t command) {
   const std::uint64_t context = context_.load(std::memory_order_relaxed);
-  {
+  if (EndsContext(result)) {
     // A failed context fails each command; the client needs to hear it once.
     const MutexLock lock(error_mutex_);
     if (pushed_context_ == context && pushed_result_ == result) return;

@@ -325,6 +325,17 @@ TEST_F(Remoting, NobodyWaitsForAWaitWithoutATicket) {
   }
 }
 
+TEST_F(Remoting, TheSameMistakeIsReportedEachTime) {
+  for (int i = 0; i < 3; ++i) {
+    client::Command command(loop_.client(), wire::IdOf(wire::InternalCommand::kUnmapRange));
+    command.body().Put(std::uint32_t{0});
+    command.body().Put(loop_.client().window().base);
+    command.body().Put(2 * kMiB);
+    ASSERT_EQ(command.Post(), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_INVALID_VALUE) << i;
+  }
+}
+
 TEST(WaitPairs, EndWithTheirContextNotWithItsAddress) {
   server::driver::Table table{};
   static std::uintptr_t made;
