@@ -184,7 +184,24 @@ Status Session::OnBulk(std::uint32_t bytes) {
   return status;
 }
 
+void Session::ReleaseStreams(std::span<const std::byte> payload) {
+  wire::CommandHeader header;
+  while (payload.size() >= sizeof header) {
+    std::memcpy(&header, payload.data(), sizeof header);
+    payload = payload.subspan(sizeof header);
+    if (header.bytes > payload.size()) return;  // The dispatcher says so.
+    std::uint64_t number = 0;
+    if (header.id == wire::IdOf(wire::InternalCommand::kHostFunctionDone) &&
+        header.bytes == sizeof number) {
+      std::memcpy(&number, payload.data(), sizeof number);
+      state_->host_functions->Done(number);
+    }
+    payload = payload.subspan(header.bytes);
+  }
+}
+
 Status Session::QueueCommands(wire::Buffer payload) {
+  ReleaseStreams(payload);
   WaitForRoom();
   const MutexLock lock(in_mutex_);
   frame_bytes_ += payload.size() + kFrameCost;

@@ -106,6 +106,9 @@ class Session {
   Status ReceiveLoop();
   Status OnBulk(std::uint32_t bytes);
   Status QueueCommands(wire::Buffer payload);
+  // Host functions that the client has run let their streams go on at once: the dispatcher may be
+  // in a call of the driver's that waits for just these streams.
+  void ReleaseStreams(std::span<const std::byte> payload);
   // Waits while the dispatcher has too much to do, and keeps the client informed meanwhile.
   void WaitForRoom() EXCLUDES(in_mutex_);
 

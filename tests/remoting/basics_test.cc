@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -334,6 +336,39 @@ TEST_F(Remoting, TheSameMistakeIsReportedEachTime) {
     ASSERT_EQ(command.Post(), CUDA_SUCCESS);
     EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_INVALID_VALUE) << i;
   }
+}
+
+// A driver may wait for a stream in a call that has nothing to do with it.
+TEST_F(Remoting, HostFunctionsEndWhileTheDispatcherWaitsForTheirStream) {
+  static const server::driver::Table* driver;
+  static std::atomic<bool> go;
+  static std::atomic<CUresult> seen;
+  driver = &loop_.driver().table();
+  go = false;
+  seen = CUDA_ERROR_UNKNOWN;
+  const_cast<server::driver::Table*>(driver)->cuCtxSetCacheConfig = [](CUfunc_cache) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    CUresult result = CUDA_ERROR_NOT_READY;
+    while (result == CUDA_ERROR_NOT_READY && std::chrono::steady_clock::now() < until) {
+      result = driver->cuStreamQuery(nullptr);
+      std::this_thread::yield();
+    }
+    seen = result;
+    return CUDA_SUCCESS;
+  };
+  const auto function = [](void*) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (!go && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  };
+  ASSERT_EQ(cu::cuLaunchHostFunc(nullptr, function, nullptr), CUDA_SUCCESS);
+  {
+    client::Command command(loop_.client(), wire::IdOf(wire::InternalCommand::kSetCacheConfig));
+    command.body().Put(std::int32_t{0});
+    ASSERT_EQ(command.Post(), CUDA_SUCCESS);
+  }
+  go = true;
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  EXPECT_EQ(seen, CUDA_SUCCESS);
 }
 
 TEST(WaitPairs, EndWithTheirContextNotWithItsAddress) {

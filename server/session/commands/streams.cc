@@ -113,9 +113,9 @@ void HandleHostFunction(Call& call) {
 }
 
 void HandleHostFunctionDone(Call& call) {
-  const auto number = call.args().Get<std::uint64_t>();
+  // The receiver has let the stream go on (Session::ReleaseStreams).
+  call.args().Get<std::uint64_t>();
   if (!Readable(call)) return;
-  StateOf(call).host_functions->Done(number);
   call.Finish(CUDA_SUCCESS);
 }
 
