@@ -371,6 +371,26 @@ TEST_F(Remoting, HostFunctionsEndWhileTheDispatcherWaitsForTheirStream) {
   EXPECT_EQ(seen, CUDA_SUCCESS);
 }
 
+TEST_F(Remoting, ImagesThatLeadOutsideThemselvesAreRefused) {
+  const auto load = [&](std::uint64_t first, std::uint64_t second) {
+    client::Command command(loop_.client(), wire::IdOf(wire::InternalCommand::kLoadModule));
+    // A handle of a module that nobody has, no options, no logs, 32 bytes inline.
+    command.body().Put(wire::Handle(wire::HandleKind::kModule, 1, 4711).bits());
+    for (const std::uint64_t word : {0u, 0u, 0u, 32u, 0u}) command.body().Put(word);
+    const std::uint64_t image[] = {first, second, 0, 0};
+    command.body().PutRaw(image, sizeof image);
+    client::Reply reply;
+    return command.Call(reply);
+  };
+  constexpr std::uint64_t kContainer = 0x0010'0001'BA55'ED50;
+  EXPECT_EQ(load(0x1'4662'43B1, reinterpret_cast<std::uint64_t>(this)), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(load(kContainer, 17), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(load(kContainer, ~std::uint64_t{0}), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(load(0xFFFF'0001'BA55'ED50, 0), CUDA_ERROR_INVALID_HANDLE);
+  // The driver's own opinion.
+  EXPECT_NE(load(kContainer, 16), CUDA_ERROR_INVALID_HANDLE);
+}
+
 TEST(WaitPairs, EndWithTheirContextNotWithItsAddress) {
   server::driver::Table table{};
   static std::uintptr_t made;

@@ -1,5 +1,6 @@
 // Modules and libraries: loaded as sent, described once.
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,24 @@ struct Load {
   std::string info_log, error_log;
   std::string image;  // Terminated: PTX is text.
 };
+
+// False for an image in which the driver would follow an address, or read behind the end: it is
+// given no length and believes what the image says.
+bool IsContained(std::span<const std::byte> image) {
+  constexpr std::uint32_t kWrapperMagic = 0x466243B1;
+  constexpr std::uint32_t kContainerMagic = 0xBA55ED50;
+  std::uint32_t magic = 0;
+  if (image.size() < sizeof magic) return true;
+  std::memcpy(&magic, image.data(), sizeof magic);
+  if (magic == kWrapperMagic) return false;
+  if (magic != kContainerMagic) return true;
+  std::uint16_t header = 0;
+  std::uint64_t entries = 0;
+  if (image.size() < 16) return false;
+  std::memcpy(&header, image.data() + 6, sizeof header);
+  std::memcpy(&entries, image.data() + 8, sizeof entries);
+  return header <= image.size() && entries <= image.size() - header;
+}
 
 void* Value(std::uint64_t number) {
   return reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
@@ -68,6 +87,7 @@ bool ReadLoad(Call& call, Load* load) {
   const auto error_bytes = call.args().Get<std::uint64_t>();
   if (info_bytes > wire::kMaxLogBytes || error_bytes > wire::kMaxLogBytes) call.MarkBad();
   const auto image = ReadBulk(call, wire::kMaxImageBytes);
+  if (!IsContained(image)) call.MarkBad();
   if (!Readable(call)) return false;
   load->info_log.assign(static_cast<std::size_t>(info_bytes), '\0');
   load->error_log.assign(static_cast<std::size_t>(error_bytes), '\0');
