@@ -44,6 +44,16 @@ D ToInteger(S value) {
   return static_cast<D>(value);
 }
 
+// f64 to f32 for a second rounding to 16 bits: what is lost stays visible in the last bit ("round
+// to odd"), so that rounding twice gives what rounding once does.
+inline float ToOdd(double source) {
+  const auto value = static_cast<float>(source);
+  if (source != source || static_cast<double>(value) == source) return value;
+  auto bits = std::bit_cast<uint32_t>(value);
+  if (std::fabs(static_cast<double>(value)) > std::fabs(source)) --bits;
+  return std::bit_cast<float>(bits | 1);
+}
+
 // What the instruction says beyond the types: bits of Ins::target.
 enum : uint32_t { kFtzBit = 1, kSatBit = 2, kIntegralBit = 4, kTowardZeroBit = 8, kReluBit = 16 };
 
@@ -63,7 +73,7 @@ D ConvertOne(S source, uint32_t how) {
       } else {
         float value;
         if constexpr (std::is_same_v<S, double>)
-          value = static_cast<float>(source);
+          value = sizeof(D) == 2 ? ToOdd(source) : static_cast<float>(source);
         else
           value = ToFloat(source);
         if ((how & kFtzBit) != 0) value = Flush(value);
@@ -119,6 +129,14 @@ void Convert(Warp& warp, const Ins& ins) {
         results[lane] = 0;
         std::memcpy(&results[lane], &value, sizeof value);
       }
+    }
+  }
+  if constexpr (kIsFloat<D> && std::is_unsigned_v<S>) {
+    // The compiler's unsigned conversions subtract, and rounding down makes -0 of zero. It must not
+    // see where the values come from, or it would take their sign for granted.
+    if (ins.imm == _MM_ROUND_DOWN) {
+      asm volatile("" : "+m"(results));
+      for (DR& result : results) result &= static_cast<DR>(~(DR{1} << (8 * sizeof(D) - 1)));
     }
   }
   ForLanes<DR>(warp, ins.d, [&](uint32_t lane) { return results[lane]; });
