@@ -138,15 +138,28 @@ Handler ByComparison(const Instruction& i, Type type) {
   return nullptr;
 }
 
-template <typename T, typename C>
+template <typename T, typename C, bool ftz = false>
 void SelectBySign(Warp& warp, const Ins& ins) {
   const T* const a = warp.Reg<T>(ins.a);
   const T* const b = warp.Reg<T>(ins.b);
   const C* const c = warp.Reg<C>(ins.c);
-  ForLanes<T>(warp, ins.d, [=](uint32_t lane) { return c[lane] >= C{0} ? a[lane] : b[lane]; });
+  ForLanes<T>(warp, ins.d,
+              [=](uint32_t lane) { return FlushIf(ftz, c[lane]) >= C{0} ? a[lane] : b[lane]; });
 }
 Handler SlctOf(const Instruction& i) {
   const bool by_float = i.types[1] == Type::kF32;
+  if (by_float && i.Has(Mod::kFtz)) {
+    switch (TypeBytes(i.type())) {
+      case 2:
+        return SelectBySign<uint16_t, float, true>;
+      case 4:
+        return SelectBySign<uint32_t, float, true>;
+      case 8:
+        return SelectBySign<uint64_t, float, true>;
+      default:
+        return nullptr;
+    }
+  }
   switch (TypeBytes(i.type())) {
     case 2:
       return by_float ? SelectBySign<uint16_t, float> : SelectBySign<uint16_t, int32_t>;
