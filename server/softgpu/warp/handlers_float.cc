@@ -48,13 +48,23 @@ struct Fma {
     }
   }
 };
+// The NaN that min and max give when there is no number to give.
+template <typename T>
+inline T CanonicalNanOf() {
+  if constexpr (std::is_same_v<T, Half>)
+    return std::bit_cast<Half>(uint16_t{0x7fff});
+  else if constexpr (sizeof(T) == 4)
+    return CanonicalNan();
+  else
+    return std::numeric_limits<T>::quiet_NaN();
+}
 template <bool nan, bool maximum>
 struct MinMax {
   template <typename T>
   static T Run(T a, T b) {
     const bool a_nan = a != a;
     const bool b_nan = b != b;
-    if (nan && (a_nan || b_nan)) return std::numeric_limits<T>::quiet_NaN();
+    if ((nan && (a_nan || b_nan)) || (a_nan && b_nan)) return CanonicalNanOf<T>();
     const bool a_first = maximum ? a > b : a < b;
     // -0 is less than +0: at equality the sign decides.
     const bool tie = a == b && (std::signbit(static_cast<double>(a)) != maximum);
