@@ -270,6 +270,37 @@ struct Prmt {
     return result;
   }
 };
+// The modes of prmt: which byte of b:a each byte of the result is, by the low two bits of c.
+template <Mod mode>
+struct PrmtMode {
+  static uint32_t Run(uint32_t a, uint32_t b, uint32_t c) {
+    const uint64_t bytes = uint64_t{b} << 32 | a;
+    const uint32_t k = c & 3;
+    uint32_t result = 0;
+    for (uint32_t i = 0; i < 4; ++i) {
+      uint32_t from = k;  // rc8
+      if (mode == Mod::kF4e) from = k + i;
+      if (mode == Mod::kB4e) from = (k - i) & 7;
+      if (mode == Mod::kEcl) from = k > i ? k : i;
+      if (mode == Mod::kEcr) from = k < i ? k : i;
+      if (mode == Mod::kRc16) from = (k & 1) * 2 + (i & 1);
+      result |= (static_cast<uint32_t>(bytes >> (8 * from)) & 0xff) << (8 * i);
+    }
+    return result;
+  }
+};
+template <Mod mode>
+inline constexpr Handler kPrmtMode =
+    Ternary<PrmtMode<mode>, uint32_t, uint32_t, uint32_t, uint32_t>;
+Handler PrmtOf(const Instruction& i) {
+  if (i.Has(Mod::kF4e)) return kPrmtMode<Mod::kF4e>;
+  if (i.Has(Mod::kB4e)) return kPrmtMode<Mod::kB4e>;
+  if (i.Has(Mod::kRc8)) return kPrmtMode<Mod::kRc8>;
+  if (i.Has(Mod::kEcl)) return kPrmtMode<Mod::kEcl>;
+  if (i.Has(Mod::kEcr)) return kPrmtMode<Mod::kEcr>;
+  if (i.Has(Mod::kRc16)) return kPrmtMode<Mod::kRc16>;
+  return Ternary<Prmt, uint32_t, uint32_t, uint32_t, uint32_t>;
+}
 template <typename A, typename B>
 struct Dp4a {
   static int32_t Run(uint32_t a, uint32_t b, uint32_t c) {
@@ -560,10 +591,7 @@ Handler FindInteger(const Instruction& i) {
     case Opcode::kBmsk:
       return i.Has(Mod::kWrap) ? nullptr : Binary<Bmsk, uint32_t, uint32_t, uint32_t>;
     case Opcode::kPrmt:
-      for (const Mod mode : {Mod::kF4e, Mod::kB4e, Mod::kRc8, Mod::kEcl, Mod::kEcr, Mod::kRc16}) {
-        if (i.Has(mode)) return nullptr;
-      }
-      return Ternary<Prmt, uint32_t, uint32_t, uint32_t, uint32_t>;
+      return PrmtOf(i);
     case Opcode::kDp4a:
     case Opcode::kDp2a:
       return DotOf(i);
