@@ -1,0 +1,143 @@
+#include "tests/ptx/case_file.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+#include "server/softgpu/memory/address_space.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+Dim3 ReadDim(std::istringstream& line) {
+  Dim3 dim;
+  line >> dim.x;
+  if (!(line >> dim.y)) dim.y = 1;
+  if (!(line >> dim.z)) dim.z = 1;
+  return dim;
+}
+
+std::string Rest(std::istringstream& line) {
+  std::string rest;
+  std::getline(line >> std::ws, rest);
+  return rest;
+}
+
+void ReadDirective(CaseFile& c, const std::string& key, std::istringstream& line) {
+  std::string word;
+  if (key == "grid:") {
+    c.grid = ReadDim(line);
+  } else if (key == "block:") {
+    c.block = ReadDim(line);
+  } else if (key == "shared:") {
+    line >> c.shared_bytes;
+  } else if (key == "in:") {
+    while (line >> word) c.in.push_back(static_cast<uint32_t>(std::stoul(word, nullptr, 16)));
+  } else if (key == "out:") {
+    while (line >> word) c.out.push_back(word);
+  } else if (key == "fault:") {
+    c.fault = Rest(line);
+  } else if (key == "refused:") {
+    c.refused = true;
+    c.text = Rest(line);
+  } else if (key == "text:") {
+    c.text = Rest(line);
+  } else if (key.size() > 1 && key.back() == ':') {
+    c.problem = "unknown directive " + key;
+  }
+}
+
+}  // namespace
+
+CaseFile ReadCase(const std::string& path) {
+  CaseFile c;
+  std::ifstream file(path);
+  if (!file) c.problem = "cannot be opened";
+  std::string text;
+  while (std::getline(file, text)) {
+    c.ptx += text + "\n";
+    if (!text.starts_with("// ")) continue;
+    std::istringstream line(text.substr(3));
+    std::string key;
+    line >> key;
+    ReadDirective(c, key, line);
+  }
+  if (c.problem.empty() && c.out.empty() && c.fault.empty() && !c.refused)
+    c.problem = "expects nothing";
+  return c;
+}
+
+std::string CompareWord(const std::string& token, uint32_t word) {
+  bool equal;
+  if (token == "*") {
+    equal = true;
+  } else if (token == "nan") {
+    equal = (word & 0x7fffffffu) > 0x7f800000u;
+  } else if (token == "nan.hi") {
+    equal = (word & 0x7fffffffu) > 0x7ff00000u;
+  } else if (token == "nan16") {
+    equal = (word & 0x7fffu) > 0x7c00u;
+  } else {
+    equal = std::stoul(token, nullptr, 16) == word;
+  }
+  if (equal) return "";
+  char text[32];
+  std::snprintf(text, sizeof text, "%08x", word);
+  return "expected " + token + ", got " + text;
+}
+
+DeviceWords::DeviceWords(size_t count, uint32_t fill) {
+  auto space = AddressSpace::Get();
+  if (!space.ok()) return;
+  const size_t pages =
+      (count * 4 + AddressSpace::kPage - 1) / AddressSpace::kPage * AddressSpace::kPage;
+  auto address = (*space)->Reserve(pages + AddressSpace::kPage);
+  if (!address.ok() || !(*space)->Commit(*address, pages).ok()) return;
+  address_ = *address;
+  for (size_t i = 0; i < pages / 4; ++i) words()[i] = i < count ? fill : kPoison;
+}
+DeviceWords::~DeviceWords() {
+  if (address_ != 0) static_cast<void>((*AddressSpace::Get())->Release(address_));
+}
+
+Result<uint64_t> TestPlacer::Place(uint64_t bytes, uint64_t, bool) {
+  if (bytes > (64u << 20)) return Status::Invalid("a variable too large for a test");
+  memory_.push_back(std::make_unique<DeviceWords>(bytes / 4 + 1, 0));
+  return memory_.back()->address();
+}
+
+Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shared_bytes,
+                      const DeviceWords& in, const DeviceWords& out, uint64_t seed) {
+  static WorkerPool pool(1);
+  std::atomic<bool> cancel = false;
+  std::mutex mutex;
+  std::condition_variable wake;
+  bool done = false;
+  std::thread watchdog([&] {
+    std::unique_lock lock(mutex);
+    if (!wake.wait_for(lock, std::chrono::seconds(20), [&] { return done; })) cancel = true;
+  });
+  const uint64_t params[] = {in.address(), out.address()};
+  LaunchRequest request;
+  request.kernel = &kernel;
+  request.grid = grid;
+  request.block = block;
+  request.dynamic_shared_bytes = shared_bytes;
+  request.params = std::as_bytes(std::span(params));
+  request.cancel = &cancel;
+  request.schedule_seed = seed;
+  Fault fault = Run(request, pool);
+  {
+    const std::lock_guard lock(mutex);
+    done = true;
+  }
+  wake.notify_all();
+  watchdog.join();
+  return fault;
+}
+
+}  // namespace farwarp::softgpu

@@ -1,0 +1,62 @@
+// Reads a case file (README.md describes the format) and runs PTX for tests: memory inside the
+// address space, a launch with a deadline, comparison word by word. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/softgpu/exec/launch.h"
+
+namespace farwarp::softgpu {
+
+inline constexpr uint32_t kPoison = 0xa5a5a5a5u;
+
+struct CaseFile {
+  std::string ptx;
+  Dim3 grid;
+  Dim3 block;
+  uint32_t shared_bytes = 0;
+  std::vector<uint32_t> in;
+  std::vector<std::string> out;  // Hex words, "*", "nan", "nan.hi", "nan16".
+  std::string fault;             // Name of the fault kind that ends the launch.
+  std::string text;              // What the fault's text, or the load's error, contains.
+  bool refused = false;          // Load or Prepare fails.
+  std::string problem;           // Why the file cannot be read as a case.
+};
+
+CaseFile ReadCase(const std::string& path);
+
+// "" if the word is what the token asks for.
+std::string CompareWord(const std::string& token, uint32_t word);
+
+// Memory of one test in the address space; unmapped pages lie behind it.
+class DeviceWords {
+ public:
+  explicit DeviceWords(size_t count, uint32_t fill);
+  ~DeviceWords();
+  DeviceWords(const DeviceWords&) = delete;
+  DeviceWords& operator=(const DeviceWords&) = delete;
+  uint64_t address() const { return address_; }
+  volatile uint32_t* words() const { return reinterpret_cast<volatile uint32_t*>(address_); }
+
+ private:
+  uint64_t address_ = 0;
+};
+
+class TestPlacer : public GlobalPlacer {
+ public:
+  Result<uint64_t> Place(uint64_t bytes, uint64_t align, bool is_const) override;
+
+ private:
+  std::vector<std::unique_ptr<DeviceWords>> memory_;
+};
+
+// Runs kernel(in, out); a launch that takes longer than 20 seconds is cancelled, which the caller
+// sees as an unexpected fault.
+Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shared_bytes,
+                      const DeviceWords& in, const DeviceWords& out, uint64_t seed = 0);
+
+}  // namespace farwarp::softgpu

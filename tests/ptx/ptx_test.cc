@@ -1,0 +1,72 @@
+// Runs every file in cases/ and compares what it left in memory with what the file says.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "tests/ptx/case_file.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+constexpr size_t kMargin = 16;  // Words behind the results that must stay as they were.
+
+std::vector<std::string> CasePaths() {
+  std::vector<std::string> paths;
+  for (const char* folder : {FARWARP_PTX_CASES, FARWARP_PTX_GENERATED_CASES}) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() == ".ptx") paths.push_back(entry.path().string());
+    }
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+class PtxCase : public testing::TestWithParam<std::string> {};
+
+TEST_P(PtxCase, LeavesWhatItsFileSays) {
+  const CaseFile c = ReadCase(GetParam());
+  ASSERT_EQ(c.problem, "");
+  TestPlacer placer;
+  JitLog log;
+  auto module = Module::Load(c.ptx, placer, &log);
+  Status prepared = module.ok() ? Status::Ok() : module.status();
+  const Kernel* kernel = module.ok() ? (*module)->FindKernel("test") : nullptr;
+  if (module.ok()) {
+    ASSERT_NE(kernel, nullptr) << "the entry is called test";
+    prepared = kernel->Prepare();
+  }
+  if (c.refused) {
+    ASSERT_FALSE(prepared.ok());
+    EXPECT_NE(prepared.message().find(c.text), std::string::npos) << prepared.message();
+    return;
+  }
+  ASSERT_TRUE(prepared.ok()) << prepared.message();
+
+  const DeviceWords in(c.in.size() + 1, 0);
+  const DeviceWords out(c.out.size() + kMargin, kPoison);
+  ASSERT_NE(in.address(), 0u);
+  ASSERT_NE(out.address(), 0u);
+  for (size_t i = 0; i < c.in.size(); ++i) in.words()[i] = c.in[i];
+  const Fault fault = RunWithDeadline(*kernel, c.grid, c.block, c.shared_bytes, in, out);
+  ASSERT_EQ(std::string(FaultKindName(fault.kind)), c.fault.empty() ? "none" : c.fault)
+      << fault.text;
+  EXPECT_NE(fault.text.find(c.text), std::string::npos) << fault.text;
+  if (!c.fault.empty()) EXPECT_EQ(fault.kernel, "test");
+  int shown = 0;
+  for (size_t i = 0; i < c.out.size() && shown < 20; ++i) {
+    const std::string difference = CompareWord(c.out[i], out.words()[i]);
+    if (difference.empty()) continue;
+    ++shown;
+    ADD_FAILURE() << "word " << i << ": " << difference;
+  }
+  for (size_t i = c.out.size(); i < c.out.size() + kMargin; ++i)
+    ASSERT_EQ(out.words()[i], kPoison) << "word " << i << " was overwritten";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PtxCase, testing::ValuesIn(CasePaths()), [](const auto& info) {
+  return std::filesystem::path(info.param).stem().string();
+});
+
+}  // namespace
+}  // namespace farwarp::softgpu
