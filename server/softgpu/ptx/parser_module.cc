@@ -75,8 +75,9 @@ class ModuleParser : public ParserBase {
   }
 
   void Version() {
-    if (token_.kind == Tok::kF64) {
-      module_.version = static_cast<int>(std::bit_cast<double>(token_.value) * 10.0 + 0.5);
+    const double version = token_.kind == Tok::kF64 ? std::bit_cast<double>(token_.value) : -1.0;
+    if (version >= 0.0 && version < 1000.0) {
+      module_.version = static_cast<int>(version * 10.0 + 0.5);
       Advance();
     } else {
       Fail(token_, "expected a version such as 9.0");
