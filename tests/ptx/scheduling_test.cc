@@ -54,6 +54,36 @@ TEST(Scheduling, CancelStopsAnEndlessLoop) {
   EXPECT_EQ(softgpu::Run(request, pool).kind, FaultKind::kCancelled);
 }
 
+// Warps that keep meeting at a barrier use up their turns in different rounds.
+TEST(Scheduling, CancelStopsWarpsThatMeetForEver) {
+  std::string text = kEndless;
+  text.replace(text.find("  bra again;"), 0,
+               "  bar.sync 0;\n  mov.u32 %r1, %tid.x;\n  setp.lt.u32 %p1, %r1, 32;\n"
+               "  @%p1 bra again;\n  mov.u32 %r1, 2;\n");
+  text.replace(text.find("  .reg .b32"), 0, "  .reg .pred %p<2>;\n");
+  TestPlacer placer;
+  auto module = Module::Load(text, placer, nullptr);
+  ASSERT_TRUE(module.ok()) << module.status().message();
+  const DeviceWords out(4, kPoison);
+  const uint64_t params[] = {0, out.address()};
+  std::atomic<bool> cancel = false;
+  std::thread stopper([&] {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (out.words()[0] != 1 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
+    cancel = true;
+  });
+  WorkerPool pool(0);
+  LaunchRequest request;
+  request.kernel = (*module)->FindKernel("test");
+  request.block = {200, 1, 1};
+  request.params = std::as_bytes(std::span(params));
+  request.cancel = &cancel;
+  const Fault fault = softgpu::Run(request, pool);
+  stopper.join();
+  EXPECT_EQ(fault.kind, FaultKind::kCancelled) << fault.text;
+}
+
 TEST(Scheduling, ImpossibleLaunchesAreRefused) {
   TestPlacer placer;
   auto module = Module::Load(kEndless, placer, nullptr);
