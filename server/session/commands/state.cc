@@ -193,10 +193,22 @@ CUresult CommandState::MemoryInfo(std::uint32_t index, std::uint64_t* free_bytes
   return CUDA_SUCCESS;
 }
 
+namespace {
+
+// Rows or slices that lie upon each other: no copy means that, and it would let a few bytes stand
+// for any amount of work. The caller has checked that the products do not overflow.
+bool Overlaps(const wire::CopyPlane& plane, const wire::CopyExtent& extent) {
+  if (extent.rows > 1 && plane.pitch < extent.row_bytes) return true;
+  const std::uint64_t slice = (extent.rows - 1) * plane.pitch + extent.row_bytes;
+  return extent.slices > 1 && plane.slice_pitch < slice;
+}
+
+}  // namespace
+
 bool CommandState::Covers(const wire::CopyPlane& plane, const wire::CopyExtent& extent) const {
   std::uint64_t bytes = 0;
   if (extent.row_bytes == 0 || extent.rows == 0 || extent.slices == 0 ||
-      !SpanOf(plane, extent, &bytes)) {
+      !SpanOf(plane, extent, &bytes) || Overlaps(plane, extent)) {
     return false;
   }
   for (const VgpuMemory& vgpu : vgpus_) {
