@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxText = 4096;
 constexpr size_t kMaxSpecification = 32;
+constexpr size_t kMaxDigits = 3;  // Of a width or a precision: more would format for seconds.
 
 // A parameter of the call: it lies in the caller's local memory, which is still the running
 // frame's.
@@ -103,11 +104,13 @@ const char* ReadSpecification(const char* from, char (&to)[kMaxSpecification], s
   size_t length = 0;
   *longs = 0;
   to[length++] = *from++;
+  size_t digits = 0;
   while (*from != '\0' && std::strchr("-+ #0123456789.lhjzt", *from) != nullptr &&
          length < kMaxSpecification - 5) {
     const bool modifier = std::strchr("lhjzt", *from) != nullptr;
+    digits = *from >= '0' && *from <= '9' ? digits + 1 : 0;
     if (modifier && *from != 'h') ++*longs;
-    if (!modifier) to[length++] = *from;
+    if (!modifier && digits <= kMaxDigits) to[length++] = *from;
     ++from;
   }
   if (*from == '\0') {

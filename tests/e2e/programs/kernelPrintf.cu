@@ -5,6 +5,7 @@ __global__ void Print(const char* name) {
   if (threadIdx.x == 0) {
     printf("%s: int %d, unsigned %u, hex %08x, long %lld, char %c, percent %%\n", name, -7,
            4000000000u, 0xbeef, 1ll << 40, 'q');
+    printf("precision %.2000000000f, width %05d\n", 0.25, 42);
     printf("double %.3f, exponent %e, general %g, float as double %5.1f|\n", 3.14159, 12345.678,
            0.5, 2.5f);
   }
