@@ -105,6 +105,7 @@ Result<std::size_t> SocketChannel::ReceiveSome(std::byte* to, std::size_t least,
 }
 
 Status SocketChannel::ReceivePayload(std::span<std::byte> to, Deadline deadline) {
+  if (to.empty()) return Status::Ok();
   // Small payloads fill the buffer for what follows them. Nothing is taken from it before all is
   // there: a wait that ends in the middle of a header can be taken up again.
   if (to.size() < buffer_.size()) {
