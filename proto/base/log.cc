@@ -11,11 +11,37 @@ namespace farwarp {
 namespace {
 
 constexpr const char* kLevelNames[] = {"off", "error", "warn", "info", "debug", "trace"};
+constexpr std::size_t kMaxMessage = 1024;
 std::atomic<LogSink> sink{nullptr};
 
 int InitialLevel() noexcept {
   const char* name = std::getenv("FARWARP_LOG");
   return static_cast<int>(name == nullptr ? LogLevel::kOff : ParseLogLevel(name));
+}
+
+// Names that a stranger chose come into messages too. They may neither begin a line of their own
+// nor command the terminal that shows it: each control character becomes \xNN. `to` is big enough
+// for kMaxMessage characters, terminator included; what does not fit is cut off.
+void CopyEscaped(const char* from, char* to) noexcept {
+  constexpr char kDigits[] = "0123456789abcdef";
+  constexpr std::size_t kEscapeBytes = 4;
+  std::size_t length = 0;
+  unsigned char before = 0;
+  for (; *from != '\0' && length + kEscapeBytes < kMaxMessage; ++from) {
+    const auto c = static_cast<unsigned char>(*from);
+    // In UTF-8 the upper control characters, U+0080 to U+009F, are 0xC2 and one byte more.
+    const bool control = c < 0x20 || c == 0x7f || (before == 0xc2 && c >= 0x80 && c < 0xa0);
+    before = c;
+    if (!control) {
+      to[length++] = *from;
+      continue;
+    }
+    to[length++] = '\\';
+    to[length++] = 'x';
+    to[length++] = kDigits[c >> 4];
+    to[length++] = kDigits[c & 0xf];
+  }
+  to[length] = '\0';
 }
 
 }  // namespace
@@ -39,11 +65,13 @@ LogLevel ParseLogLevel(const char* name) noexcept {
 }
 
 void LogFormatted(LogLevel level, const char* format, ...) noexcept {
-  char text[1024];
+  char raw[kMaxMessage] = "";
   std::va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
+  std::vsnprintf(raw, sizeof raw, format, arguments);
   va_end(arguments);
+  char text[kMaxMessage];
+  CopyEscaped(raw, text);
   if (const LogSink target = sink.load(); target != nullptr) {
     target(level, text);
     return;

@@ -18,6 +18,7 @@ namespace {
 constexpr std::chrono::milliseconds kSweepInterval{1000};
 constexpr std::chrono::milliseconds kLingerTime{1000};
 constexpr std::size_t kMaxLingering = 256;
+constexpr std::size_t kMaxShownName = 64;  // Of a program, which names itself.
 
 // A lease as logs name it: enough to tell leases apart, and never a secret.
 std::string ShortId(const wire::LeaseId& id) {
@@ -241,8 +242,8 @@ Status Daemon::StartWorker(Lease& lease, AdmittedClient& client) {
   place->socket = std::move(client.socket);
   place->control = std::move(control);
   place->slot = *slot;
-  place->who = client.peer + " (" + client.hello.process_name + ", process " +
-               std::to_string(client.hello.process_id) + ")";
+  place->who = client.peer + " (" + client.hello.process_name.substr(0, kMaxShownName) +
+               ", process " + std::to_string(client.hello.process_id) + ")";
   ++lease.connections;
   FARWARP_LOG(kInfo, "lease %s: worker %d serves %s", ShortId(lease.offer.id).c_str(),
               static_cast<int>(place->process.pid), place->who.c_str());

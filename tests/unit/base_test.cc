@@ -76,5 +76,21 @@ TEST(Log, ParsesLevels) {
   EXPECT_EQ(ParseLogLevel("nonsense"), LogLevel::kOff);
 }
 
+std::string last_line;
+
+TEST(Log, StrangersNamesCannotForgeLinesOrCommandTheTerminal) {
+  SetLogSink([](LogLevel, const char* line) { last_line = line; });
+  const auto logged = [](const std::string& name) {
+    LogFormatted(LogLevel::kInfo, "serves %s.", name.c_str());
+    return last_line;
+  };
+  EXPECT_EQ(logged("python3"), "serves python3.");
+  EXPECT_EQ(logged("a\nb\r\t\x1b[2J\x7f"), "serves a\\x0ab\\x0d\\x09\\x1b[2J\\x7f.");
+  EXPECT_EQ(logged("gr\u00fc\u00dfe \u20ac"), "serves gr\u00fc\u00dfe \u20ac.");
+  EXPECT_EQ(logged("\u009b2J\xc2z"), "serves \xc2\\x9b2J\xc2z.");
+  EXPECT_LT(logged(std::string(5000, '\n')).size(), 1024u);
+  SetLogSink(nullptr);
+}
+
 }  // namespace
 }  // namespace farwarp

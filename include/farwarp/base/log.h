@@ -2,7 +2,8 @@
 //
 // Silent by default; FARWARP_LOG=error|warn|info|debug|trace (read once) turns it on. Lines go to
 // standard error unless a process installs a sink (server processes hand them to spdlog). Messages
-// are lower case, printf-formatted, one line, without secrets or buffer contents. The first place
+// are lower case, printf-formatted, one line, without secrets or buffer contents; control
+// characters in them, which a peer's name may carry, come out as \xNN. The first place
 // that detects an error logs it; callers pass the Status on.
 //
 // Thread-safe. A suppressed call costs one relaxed load.
