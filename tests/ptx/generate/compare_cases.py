@@ -1,0 +1,87 @@
+"""setp, set, selp, slct and operations on predicates."""
+import itertools
+from fractions import Fraction
+
+from generate.case_writer import MASK, WIDTH, signed, table, val
+from generate.float_values import *
+from generate.integer_values import interesting, pairs
+
+
+def compare(op, a, b, t):
+    if t[0] == "f":
+        x, y = Float(a, WIDTH[t]), Float(b, WIDTH[t])
+        unordered = "nan" in (x.kind, y.kind)
+        if op in ("num", "nan"):
+            return unordered == (op == "nan")
+        if unordered:
+            return op.endswith("u")
+        key = lambda v: (-1 if v.sign else 1) * (Fraction(2) ** 5000) if v.kind == "inf" else v.x
+        a, b, op = key(x), key(y), op[:2]
+    else:
+        a, b = val(a, t), val(b, t)
+        op = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}.get(op, op)
+    return {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b}[op]
+
+
+def comparisons():
+    ordered = ["eq", "ne", "lt", "le", "gt", "ge"]
+    for t in ("u16", "s16", "u32", "s32", "u64", "s64", "f16", "f32", "f64"):
+        w = WIDTH[t]
+        values = floats(w) if t[0] == "f" else interesting(w)
+        operations = ordered + ([x + "u" for x in ordered] + ["num", "nan"] if t[0] == "f" else
+                                ["lo", "ls", "hi", "hs"] if t[0] == "u" else [])
+        table("setp_" + t, list(itertools.product(values, repeat=2)), [
+            ("setp.%s.%s {d}, {a}, {b};" % (op, t), "pred", (t, t), lambda a, b, op=op, t=t: int(compare(op, a, b, t)))
+            for op in operations])
+        if w >= 32:
+            one = 0x3F800000
+            table("set_" + t, list(itertools.product(values, repeat=2))[::3], [
+                ("set.%s.u32.%s {d}, {a}, {b};" % (op, t), "u32", (t, t),
+                 lambda a, b, op=op, t=t: MASK[32] * compare(op, a, b, t)) for op in ("eq", "lt", "ge")] + [
+                ("set.%s.f32.%s {d}, {a}, {b};" % (op, t), "f32", (t, t),
+                 lambda a, b, op=op, t=t: one * compare(op, a, b, t)) for op in ("ne", "gt")])
+    combine = {"and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y}
+    nan = 0x7FC00000
+    tuples = [(a, b, c) for a in (0x3F800000, 0x40000000, nan) for b in (0x3F800000, 0x40000000, nan) for c in (0, 1)]
+    ins = []
+    for how, f in combine.items():
+        lt = lambda a, b: int(compare("lt", a, b, "f32"))
+        types = ("f32", "f32", "pred")
+        ins.append(("setp.lt.%s.f32 {d}|%%p5, {a}, {b}, {c};" % how, "pred", types,
+                    lambda a, b, c, f=f, lt=lt: f(lt(a, b), c)))
+        ins.append(("setp.lt.%s.f32 %%p5|{d}, {a}, {b}, {c};" % how, "pred", types,
+                    lambda a, b, c, f=f, lt=lt: f(1 - lt(a, b), c)))
+        ins.append(("setp.lt.%s.f32 {d}, {a}, {b}, !{c};" % how, "pred", types,
+                    lambda a, b, c, f=f, lt=lt: f(lt(a, b), 1 - c)))
+        ins.append(("{{ setp.lt.%s.f32 _|{d}, {a}, {b}, {c}; }}" % how, "pred", types,
+                    lambda a, b, c, f=f, lt=lt: f(1 - lt(a, b), c)))
+        ins.append(("set.lt.%s.u32.f32 {d}, {a}, {b}, {c};" % how, "u32", types,
+                    lambda a, b, c, f=f, lt=lt: MASK[32] * f(lt(a, b), c)))
+    sub = lambda x: flushed(x, 32)
+    table("setp_combined", tuples, ins)
+    table("setp_ftz", list(itertools.product(floats(32), repeat=2))[::2], [
+        ("setp.%s.ftz.f32 {d}, {a}, {b};" % op, "pred", ("f32",) * 2,
+         lambda a, b, op=op: int(compare(op, sub(a), sub(b), "f32"))) for op in ordered])
+    for t in ("b16", "b32", "b64", "f32", "f64"):
+        w = WIDTH[t]
+        tuples = [(a, b, c) for a, b in pairs(w)[:20] for c in (0, 1)]
+        ins = [("selp.%s {d}, {a}, {b}, {c};" % t, t, (t, t, "pred"), lambda a, b, c: a if c else b)]
+        table("selp_" + t, tuples, ins)
+        tuples = [(a, b, c) for a, b in pairs(w)[:8] for c in (0, 1, 0x80000000, 0x7FFFFFFF, 0xFFFFFFFF, 0xBF800000,
+                                                              0x3F800000, nan, 0xFFC00000, 0x80000001)]
+
+        def by_float(a, b, c):
+            x = Float(c, 32)
+            return a if x.kind == "zero" or (x.kind != "nan" and not x.sign) else b
+        table("slct_" + t, tuples, [
+            ("slct.%s.s32 {d}, {a}, {b}, {c};" % t, t, (t, t, "s32"), lambda a, b, c: a if signed(c, 32) >= 0 else b),
+            ("slct.%s.f32 {d}, {a}, {b}, {c};" % t, t, (t, t, "f32"), by_float),
+            ("slct.ftz.%s.f32 {d}, {a}, {b}, {c};" % t, t, (t, t, "f32"), lambda a, b, c: by_float(a, b, sub(c)))])
+    table("predicates", list(itertools.product((0, 1), repeat=3)), [
+        ("and.pred {d}, {a}, {b};", "pred", ("pred",) * 3, lambda a, b, c: a & b),
+        ("or.pred {d}, {a}, {b};", "pred", ("pred",) * 3, lambda a, b, c: a | b),
+        ("xor.pred {d}, {a}, {b};", "pred", ("pred",) * 3, lambda a, b, c: a ^ b),
+        ("not.pred {d}, {a};", "pred", ("pred",) * 3, lambda a, b, c: 1 - a),
+        ("mov.pred {d}, {b};", "pred", ("pred",) * 3, lambda a, b, c: b),
+        ("{{ mov.pred {d}, {c}; @{a} mov.pred {d}, {b}; }}", "pred", ("pred",) * 3, lambda a, b, c: b if a else c),
+        ("{{ mov.pred {d}, {c}; @!{a} mov.pred {d}, {b}; }}", "pred", ("pred",) * 3, lambda a, b, c: c if a else b)])
