@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <mutex>
@@ -71,16 +72,44 @@ CaseFile ReadCase(const std::string& path) {
   return c;
 }
 
+namespace {
+
+// Whether the upper or lower half of a word is what the token asks for.
+bool HalfMatches(const std::string& token, uint32_t half) {
+  if (token == "nan16") return (half & 0x7fffu) > 0x7c00u;
+  if (token == "nanbf") return (half & 0x7fffu) > 0x7f80u;
+  return std::stoul(token, nullptr, 16) == half;
+}
+
+// "~3f800000/2": an f32 that many steps away at most.
+bool Near(const std::string& token, uint32_t word) {
+  const auto ordered = [](uint32_t bits) {
+    return (bits >> 31) != 0 ? -static_cast<int64_t>(bits & 0x7fffffffu)
+                             : static_cast<int64_t>(bits);
+  };
+  const size_t slash = token.find('/');
+  const auto wanted = static_cast<uint32_t>(std::stoul(token.substr(1, slash - 1), nullptr, 16));
+  const int64_t steps = std::stol(token.substr(slash + 1));
+  return std::abs(ordered(wanted) - ordered(word)) <= steps && (word & 0x7fffffffu) <= 0x7f800000u;
+}
+
+}  // namespace
+
 std::string CompareWord(const std::string& token, uint32_t word) {
   bool equal;
-  if (token == "*") {
+  if (const size_t colon = token.find(':'); colon != std::string::npos) {
+    equal = HalfMatches(token.substr(0, colon), word >> 16) &&
+            HalfMatches(token.substr(colon + 1), word & 0xffff);
+  } else if (token[0] == '~') {
+    equal = Near(token, word);
+  } else if (token == "*") {
     equal = true;
   } else if (token == "nan") {
     equal = (word & 0x7fffffffu) > 0x7f800000u;
   } else if (token == "nan.hi") {
     equal = (word & 0x7fffffffu) > 0x7ff00000u;
-  } else if (token == "nan16") {
-    equal = (word & 0x7fffu) > 0x7c00u;
+  } else if (token == "nan16" || token == "nanbf") {
+    equal = HalfMatches(token, word & 0xffff);
   } else {
     equal = std::stoul(token, nullptr, 16) == word;
   }

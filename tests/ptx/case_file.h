@@ -20,7 +20,7 @@ struct CaseFile {
   Dim3 block;
   uint32_t shared_bytes = 0;
   std::vector<uint32_t> in;
-  std::vector<std::string> out;  // Hex words, "*", "nan", "nan.hi", "nan16".
+  std::vector<std::string> out;  // As README.md lists them: hex words, "*", "nan", ….
   std::string fault;             // Name of the fault kind that ends the launch.
   std::string text;              // What the fault's text, or the load's error, contains.
   bool refused = false;          // Load or Prepare fails.

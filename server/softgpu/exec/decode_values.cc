@@ -7,6 +7,11 @@ namespace farwarp::softgpu {
 Type FunctionDecoder::OperandType(const Instruction& i, size_t index) const {
   const Type type = i.type();
   switch (i.opcode) {
+    case Opcode::kAdd:
+    case Opcode::kSub:  // add.f32.f16 d, a, c: only a is narrow.
+      return i.type_count == 2 && index == 1 ? i.types[1] : type;
+    case Opcode::kFma:
+      return i.type_count == 2 && (index == 1 || index == 2) ? i.types[1] : type;
     case Opcode::kMul:
     case Opcode::kMad:
       if (i.Has(Mod::kWide) && (index == 0 || index == 3))
@@ -118,6 +123,23 @@ void FunctionDecoder::ConvertOf(const Instruction& i) {
                (i.Has(Mod::kRz) ? 8u : 0) | (i.Has(Mod::kRelu) ? 16u : 0);
 }
 
+// What set gives for true: ones, or the number one. Integer results of packed comparisons have ones
+// in each half.
+static uint64_t TrueOf(Type type) {
+  switch (type) {
+    case Type::kF32:
+      return 0x3f800000;
+    case Type::kF16:
+    case Type::kF16x2:
+      return 0x3c00;
+    case Type::kBf16:
+    case Type::kBf16x2:
+      return 0x3f80;
+    default:
+      return 0xffffffff;
+  }
+}
+
 void FunctionDecoder::CompareOf(const Instruction& i) {
   const Handler run = FindCompare(i);
   if (run == nullptr) return Unsupported(i);
@@ -146,7 +168,7 @@ void FunctionDecoder::CompareOf(const Instruction& i) {
     ins.target = i.Has(Mod::kAnd) ? 1 : i.Has(Mod::kOr) ? 2 : 3;
     ins.imm = i.operands[3].negated ? 1 : 0;
   }
-  if (!predicates && i.types[0] == Type::kF32) ins.imm |= 2;
+  if (!predicates) ins.imm |= TrueOf(i.types[0]) << 32 | (TypeBytes(i.types[0]) == 2 ? 2 : 0);
 }
 
 }  // namespace farwarp::softgpu

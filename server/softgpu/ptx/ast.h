@@ -71,6 +71,8 @@ struct Instruction {
   ModSet mods;
   Type types[4] = {};
   uint8_t type_count = 0;
+  Mod layouts[2] = {};  // .row and .col, the only modifiers whose order matters.
+  uint8_t layout_count = 0;
   uint32_t guard = kNoIndex;  // Predicate register
   bool guard_negated = false;
   uint32_t label = kNoIndex;  // bra: index of the target instruction

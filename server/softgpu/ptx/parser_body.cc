@@ -377,6 +377,10 @@ class BodyParser : public ParserBase {
         instruction.types[instruction.type_count++] = type;
       } else if (ParseMod(token_.text, &mod)) {
         instruction.mods.Add(mod);
+        if (mod == Mod::kRow || mod == Mod::kCol) {
+          if (instruction.layout_count == 2) return Fail(token_, "too many layouts");
+          instruction.layouts[instruction.layout_count++] = mod;
+        }
         if (!info.mods.Has(mod)) {
           return Fail(token_,
                       std::string(info.name) + " has no modifier ." + std::string(token_.text));

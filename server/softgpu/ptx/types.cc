@@ -13,16 +13,21 @@ constexpr struct {
   std::string_view name;
   Type type;
 } kTypes[] = {
-    {"pred", Type::kPred},      {"b8", Type::kB8},         {"b16", Type::kB16},
-    {"b32", Type::kB32},        {"b64", Type::kB64},       {"b128", Type::kB128},
-    {"u8", Type::kU8},          {"u16", Type::kU16},       {"u32", Type::kU32},
-    {"u64", Type::kU64},        {"s8", Type::kS8},         {"s16", Type::kS16},
-    {"s32", Type::kS32},        {"s64", Type::kS64},       {"f16", Type::kF16},
-    {"bf16", Type::kBf16},      {"f16x2", Type::kF16x2},   {"bf16x2", Type::kBf16x2},
-    {"f32", Type::kF32},        {"f64", Type::kF64},       {"tf32", Type::kTf32},
-    {"e4m3x2", Type::kE4m3x2},  {"e5m2x2", Type::kE5m2x2}, {"u16x2", Type::kU16x2},
-    {"s16x2", Type::kS16x2},    {"texref", Type::kOpaque}, {"samplerref", Type::kOpaque},
-    {"surfref", Type::kOpaque},
+    {"pred", Type::kPred},       {"b8", Type::kB8},         {"b16", Type::kB16},
+    {"b32", Type::kB32},         {"b64", Type::kB64},       {"b128", Type::kB128},
+    {"u8", Type::kU8},           {"u16", Type::kU16},       {"u32", Type::kU32},
+    {"u64", Type::kU64},         {"s8", Type::kS8},         {"s16", Type::kS16},
+    {"s32", Type::kS32},         {"s64", Type::kS64},       {"f16", Type::kF16},
+    {"bf16", Type::kBf16},       {"f16x2", Type::kF16x2},   {"bf16x2", Type::kBf16x2},
+    {"f32", Type::kF32},         {"f64", Type::kF64},       {"tf32", Type::kTf32},
+    {"e4m3x2", Type::kE4m3x2},   {"e5m2x2", Type::kE5m2x2}, {"u16x2", Type::kU16x2},
+    {"s16x2", Type::kS16x2},     {"texref", Type::kOpaque}, {"samplerref", Type::kOpaque},
+    {"surfref", Type::kOpaque},  {"f32x2", Type::kF32x2},   {"b1", Type::kB1},
+    {"u2", Type::kU2},           {"s2", Type::kS2},         {"u4", Type::kU4},
+    {"s4", Type::kS4},           {"e4m3", Type::kE4m3},     {"e5m2", Type::kE5m2},
+    {"e2m1", Type::kE2m1},       {"e2m3", Type::kE2m3},     {"e3m2", Type::kE3m2},
+    {"e2m1x2", Type::kE2m1x2},   {"e2m3x2", Type::kE2m3x2}, {"e3m2x2", Type::kE3m2x2},
+    {"ue8m0x2", Type::kUe8m0x2},
 };
 
 constexpr const char* kModNames[] = {
@@ -79,11 +84,11 @@ struct Tables {
     }
     for (std::string_view word : Words(type_names)) {
       if (word == "*") {
-        info.types = ~0u;
+        info.types = ~uint64_t{0};
         continue;
       }
       FARWARP_CHECK(types.contains(word));
-      info.types |= 1u << static_cast<unsigned>(types[word]);
+      info.types |= uint64_t{1} << static_cast<unsigned>(types[word]);
     }
     infos.push_back(info);
   }

@@ -36,6 +36,22 @@ enum class Type : uint8_t {
   kE5m2x2,
   kU16x2,
   kS16x2,
+  kF32x2,
+  // Narrow elements; of matrices, of conversions in pairs, of cvt.pack. No registers have them.
+  kB1,
+  kU2,
+  kS2,
+  kU4,
+  kS4,
+  kE4m3,
+  kE5m2,
+  kE2m1,
+  kE2m3,
+  kE3m2,
+  kE2m1x2,
+  kE2m3x2,
+  kE3m2x2,
+  kUe8m0x2,
   kOpaque,  // .texref, .samplerref, .surfref
 };
 
@@ -45,6 +61,12 @@ constexpr uint32_t TypeBytes(Type type) {
     case Type::kB8:
     case Type::kU8:
     case Type::kS8:
+    case Type::kE4m3:
+    case Type::kE5m2:
+    case Type::kE2m1:
+    case Type::kE2m3:
+    case Type::kE3m2:
+    case Type::kE2m1x2:
       return 1;
     case Type::kB16:
     case Type::kU16:
@@ -53,6 +75,9 @@ constexpr uint32_t TypeBytes(Type type) {
     case Type::kBf16:
     case Type::kE4m3x2:
     case Type::kE5m2x2:
+    case Type::kE2m3x2:
+    case Type::kE3m2x2:
+    case Type::kUe8m0x2:
       return 2;
     case Type::kB32:
     case Type::kU32:
@@ -68,12 +93,18 @@ constexpr uint32_t TypeBytes(Type type) {
     case Type::kU64:
     case Type::kS64:
     case Type::kF64:
+    case Type::kF32x2:
     case Type::kOpaque:
       return 8;
     case Type::kB128:
       return 16;
     case Type::kNone:
     case Type::kPred:
+    case Type::kB1:  // Less than a byte.
+    case Type::kU2:
+    case Type::kS2:
+    case Type::kU4:
+    case Type::kS4:
       return 0;
   }
   return 0;
@@ -84,7 +115,8 @@ constexpr bool IsSigned(Type type) {
 }
 constexpr bool IsFloat(Type type) {
   return type == Type::kF32 || type == Type::kF64 || type == Type::kF16 || type == Type::kBf16 ||
-         type == Type::kF16x2 || type == Type::kBf16x2 || type == Type::kTf32;
+         type == Type::kF16x2 || type == Type::kBf16x2 || type == Type::kTf32 ||
+         type == Type::kF32x2;
 }
 constexpr bool IsInteger(Type type) {
   return type >= Type::kU8 && type <= Type::kS64;
@@ -142,7 +174,7 @@ enum class Opcode : uint16_t {
 struct OpcodeInfo {
   std::string_view name;
   ModSet mods;         // Legal modifiers.
-  uint32_t types = 0;  // Legal types, a bit per Type; 0: takes none.
+  uint64_t types = 0;  // Legal types, a bit per Type; 0: takes none.
   uint8_t min_operands = 0;
   uint8_t max_operands = 0;
 };

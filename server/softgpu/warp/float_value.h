@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "server/softgpu/ptx/ast.h"
+#include "server/softgpu/warp/decoded.h"
 
 namespace farwarp::softgpu {
 
@@ -66,5 +67,19 @@ class ScopedRounding {
  private:
   unsigned old_;
 };
+
+// The same handler under another rounding mode.
+template <Handler inner, unsigned mode>
+void Rounded(Warp& warp, const Ins& ins) {
+  const ScopedRounding rounding(mode);
+  inner(warp, ins);
+}
+template <Handler inner>
+Handler RoundedBy(int mode) {
+  if (mode == _MM_ROUND_TOWARD_ZERO) return Rounded<inner, _MM_ROUND_TOWARD_ZERO>;
+  if (mode == _MM_ROUND_DOWN) return Rounded<inner, _MM_ROUND_DOWN>;
+  if (mode == _MM_ROUND_UP) return Rounded<inner, _MM_ROUND_UP>;
+  return inner;
+}
 
 }  // namespace farwarp::softgpu

@@ -10,9 +10,17 @@ namespace farwarp::softgpu {
 
 Handler FindInteger(
     const Instruction& instruction);  // add … prmt on integers, bit operations, carries
-Handler FindLogic(const Instruction& instruction);    // and, or, xor, not on bits and predicates,
-                                                      // shifts, lop3, mov, selp
-Handler FindFloat(const Instruction& instruction);    // f32, f64, f16: arithmetic, approximations
+Handler FindLogic(const Instruction& instruction);  // and, or, xor, not on bits and predicates,
+                                                    // shifts, lop3, mov, selp
+Handler FindFloat(const Instruction& instruction);  // f32, f64 and all that follow: arithmetic,
+                                                    // approximations
+Handler FindHalf(const Instruction& instruction);   // f16, bf16 and their pairs
+Handler FindMixedPrecision(const Instruction& instruction);  // add.f32.f16 and its like
+Handler FindFloatPairs(const Instruction& instruction);      // f32x2
+Handler FindIntegerPairs(const Instruction& instruction);    // u16x2, s16x2
+Handler FindExtendedMinMax(const Instruction& instruction);  // f32: .xorsign.abs, or three operands
+Handler FindReluMinMax(const Instruction& instruction);      // s32
+Handler FindHalfPairCompare(const Instruction& instruction, Type compared);
 Handler FindCompare(const Instruction& instruction);  // setp, set, slct, testp
 Handler FindConvert(const Instruction& instruction, uint32_t from_bytes,
                     uint32_t to_bytes);  // register widths

@@ -1,48 +1,11 @@
 // Comparisons: setp (predicates), set (values), slct, testp.
-#include "server/softgpu/warp/float_value.h"
+#include "server/softgpu/warp/compare.h"
+#include "server/softgpu/warp/half_value.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
 
 namespace farwarp::softgpu {
 namespace {
-
-enum class Compare { kEq, kNe, kLt, kLe, kGt, kGe, kEqu, kNeu, kLtu, kLeu, kGtu, kGeu, kNum, kNan };
-
-template <Compare op, typename T>
-inline bool Holds(T a, T b) {
-  const bool unordered = a != a || b != b;
-  switch (op) {
-    case Compare::kEq:
-      return a == b;
-    case Compare::kNe:
-      return a != b && !unordered;
-    case Compare::kLt:
-      return a < b;
-    case Compare::kLe:
-      return a <= b;
-    case Compare::kGt:
-      return a > b;
-    case Compare::kGe:
-      return a >= b;
-    case Compare::kEqu:
-      return a == b || unordered;
-    case Compare::kNeu:
-      return a != b || unordered;
-    case Compare::kLtu:
-      return a < b || unordered;
-    case Compare::kLeu:
-      return a <= b || unordered;
-    case Compare::kGtu:
-      return a > b || unordered;
-    case Compare::kGeu:
-      return a >= b || unordered;
-    case Compare::kNum:
-      return !unordered;
-    case Compare::kNan:
-      return unordered;
-  }
-  return false;
-}
 
 template <Compare op, typename T, bool ftz>
 inline uint32_t CompareLanes(Warp& warp, const Ins& ins) {
@@ -58,15 +21,6 @@ inline uint32_t CompareLanes(Warp& warp, const Ins& ins) {
   return mask;
 }
 
-// How the comparison and the predicate operand c combine: target.
-enum Combine : uint32_t { kPlain = 0, kWithAnd, kWithOr, kWithXor };
-inline uint32_t Combined(uint32_t how, uint32_t result, uint32_t c) {
-  return how == kWithAnd   ? result & c
-         : how == kWithOr  ? result | c
-         : how == kWithXor ? result ^ c
-                           : result;
-}
-
 // d: result, e: its complement under the same combination (p|q), or kNoSlot. imm & 1: c is negated.
 template <Compare op, typename T, bool ftz>
 void SetPredicate(Warp& warp, const Ins& ins) {
@@ -76,14 +30,20 @@ void SetPredicate(Warp& warp, const Ins& ins) {
   if (ins.d != kNoSlot) StorePredicate(warp, ins.d, Combined(ins.target, result, c));
   if (ins.e != kNoSlot) StorePredicate(warp, ins.e, Combined(ins.target, ~result, c));
 }
-// set: all ones or 1.0; imm & 2: the result is a float.
+// set: imm >> 32 stands for true; imm & 2: the result has 16 bits.
 template <Compare op, typename T, bool ftz>
 void SetValue(Warp& warp, const Ins& ins) {
   uint32_t result = CompareLanes<op, T, ftz>(warp, ins);
   const uint32_t c =
       ins.c == kNoSlot ? 0 : *warp.Reg<uint32_t>(ins.c) ^ ((ins.imm & 1) != 0 ? ~0u : 0);
   result = Combined(ins.target, result, c);
-  const uint32_t yes = (ins.imm & 2) != 0 ? std::bit_cast<uint32_t>(1.0f) : ~0u;
+  const auto yes = static_cast<uint32_t>(ins.imm >> 32);
+  if ((ins.imm & 2) != 0) {
+    ForLanes<uint16_t>(warp, ins.d, [=](uint32_t lane) {
+      return static_cast<uint16_t>((result >> lane & 1) != 0 ? yes : 0u);
+    });
+    return;
+  }
   ForLanes<uint32_t>(warp, ins.d,
                      [=](uint32_t lane) { return (result >> lane & 1) != 0 ? yes : 0u; });
 }
@@ -108,7 +68,9 @@ Handler OfType(const Instruction& i, Type type) {
     case Type::kS64:
       return FARWARP_PICK(int64_t, false);
     case Type::kF16:
-      return FARWARP_PICK(Half, false);
+      return i.Has(Mod::kFtz) ? FARWARP_PICK(Half, true) : FARWARP_PICK(Half, false);
+    case Type::kBf16:
+      return i.Has(Mod::kFtz) ? nullptr : FARWARP_PICK(Bf16, false);
     case Type::kF32:
       return i.Has(Mod::kFtz) ? FARWARP_PICK(float, true) : FARWARP_PICK(float, false);
     case Type::kF64:
@@ -121,21 +83,8 @@ Handler OfType(const Instruction& i, Type type) {
 
 template <bool value>
 Handler ByComparison(const Instruction& i, Type type) {
-  if (i.Has(Mod::kEq)) return OfType<Compare::kEq, value>(i, type);
-  if (i.Has(Mod::kNe)) return OfType<Compare::kNe, value>(i, type);
-  if (i.Has(Mod::kLt) || i.Has(Mod::kLo)) return OfType<Compare::kLt, value>(i, type);
-  if (i.Has(Mod::kLe) || i.Has(Mod::kLs)) return OfType<Compare::kLe, value>(i, type);
-  if (i.Has(Mod::kGt) || i.Has(Mod::kHi)) return OfType<Compare::kGt, value>(i, type);
-  if (i.Has(Mod::kGe) || i.Has(Mod::kHs)) return OfType<Compare::kGe, value>(i, type);
-  if (i.Has(Mod::kEqu)) return OfType<Compare::kEqu, value>(i, type);
-  if (i.Has(Mod::kNeu)) return OfType<Compare::kNeu, value>(i, type);
-  if (i.Has(Mod::kLtu)) return OfType<Compare::kLtu, value>(i, type);
-  if (i.Has(Mod::kLeu)) return OfType<Compare::kLeu, value>(i, type);
-  if (i.Has(Mod::kGtu)) return OfType<Compare::kGtu, value>(i, type);
-  if (i.Has(Mod::kGeu)) return OfType<Compare::kGeu, value>(i, type);
-  if (i.Has(Mod::kNum)) return OfType<Compare::kNum, value>(i, type);
-  if (i.Has(Mod::kNanTest)) return OfType<Compare::kNan, value>(i, type);
-  return nullptr;
+  if (type == Type::kF16x2 || type == Type::kBf16x2) return FindHalfPairCompare(i, type);
+  return WithComparison(i, [&]<Compare op>() { return OfType<op, value>(i, type); });
 }
 
 template <typename T, typename C, bool ftz = false>
@@ -214,8 +163,7 @@ Handler FindCompare(const Instruction& i) {
     case Opcode::kSetp:
       return ByComparison<false>(i, i.type());
     case Opcode::kSet:
-      if (TypeBytes(i.types[0]) != 4 || i.types[0] == Type::kF16x2 || i.types[0] == Type::kBf16x2)
-        return nullptr;
+      if (i.type_count != 2 || TypeBytes(i.types[0]) > 4) return nullptr;
       return ByComparison<true>(i, i.types[1]);
     case Opcode::kSlct:
       return SlctOf(i);

@@ -1,19 +1,15 @@
 // cvt: between integers, floats and halves, through the register's width on each side.
 #include <cstring>
 
-#include "server/softgpu/warp/float_value.h"
+#include "server/softgpu/warp/half_value.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
 
 namespace farwarp::softgpu {
 namespace {
 
-// bfloat16 as a type of its own: bits with conversions.
-struct Bf16 {
-  uint16_t bits;
-};
 inline float ToFloat(Bf16 v) {
-  return std::bit_cast<float>(uint32_t{v.bits} << 16);
+  return v;
 }
 inline float ToFloat(Half v) {
   return static_cast<float>(v);
@@ -42,16 +38,6 @@ D ToInteger(S value) {
   if (value <= static_cast<S>(kMin)) return kMin;
   if (value >= static_cast<S>(kMax)) return kMax;
   return static_cast<D>(value);
-}
-
-// f64 to f32 for a second rounding to 16 bits: what is lost stays visible in the last bit ("round
-// to odd"), so that rounding twice gives what rounding once does.
-inline float ToOdd(double source) {
-  const auto value = static_cast<float>(source);
-  if (source != source || static_cast<double>(value) == source) return value;
-  auto bits = std::bit_cast<uint32_t>(value);
-  if (std::fabs(static_cast<double>(value)) > std::fabs(source)) --bits;
-  return std::bit_cast<float>(bits | 1);
 }
 
 // What the instruction says beyond the types: bits of Ins::target.

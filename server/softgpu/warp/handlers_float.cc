@@ -1,7 +1,5 @@
-// Floating-point arithmetic: f32 and f64 with exact rounding modes, f16; the approximate functions
-// are at least as accurate as PTX asks for, but their bits are not a GPU's.
-#include <type_traits>
-
+// Floating-point arithmetic: f32 and f64 with exact rounding modes; the approximate functions are
+// at least as accurate as PTX asks for, but their bits are not a GPU's.
 #include "server/softgpu/warp/float_value.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
@@ -36,24 +34,16 @@ struct Div {
 struct Fma {
   template <typename T>
   static T Run(T a, T b, T c) {
-    if constexpr (std::is_same_v<T, Half>) {
-      // The product and the sum are exact in double but for its last bit; rounding twice differs
-      // only at ties that f64 cannot produce from 11-bit factors.
-      return static_cast<Half>(static_cast<double>(a) * static_cast<double>(b) +
-                               static_cast<double>(c));
-    } else if constexpr (sizeof(T) == 4) {
+    if constexpr (sizeof(T) == 4)
       return __builtin_fmaf(a, b, c);
-    } else {
+    else
       return __builtin_fma(a, b, c);
-    }
   }
 };
 // The NaN that min and max give when there is no number to give.
 template <typename T>
 inline T CanonicalNanOf() {
-  if constexpr (std::is_same_v<T, Half>)
-    return std::bit_cast<Half>(uint16_t{0x7fff});
-  else if constexpr (sizeof(T) == 4)
+  if constexpr (sizeof(T) == 4)
     return CanonicalNan();
   else
     return std::numeric_limits<T>::quiet_NaN();
@@ -144,20 +134,6 @@ struct With {
   }
 };
 
-// The same handler under another rounding mode.
-template <Handler inner, unsigned mode>
-void Rounded(Warp& warp, const Ins& ins) {
-  const ScopedRounding rounding(mode);
-  inner(warp, ins);
-}
-template <Handler inner>
-Handler RoundedBy(int mode) {
-  if (mode == _MM_ROUND_TOWARD_ZERO) return Rounded<inner, _MM_ROUND_TOWARD_ZERO>;
-  if (mode == _MM_ROUND_DOWN) return Rounded<inner, _MM_ROUND_DOWN>;
-  if (mode == _MM_ROUND_UP) return Rounded<inner, _MM_ROUND_UP>;
-  return inner;
-}
-
 template <typename Op, typename T, bool ftz, bool sat, int arity>
 Handler Shape(int rounding) {
   using W = With<Op, T, ftz, sat>;
@@ -185,37 +161,6 @@ Handler ArithmeticOf(const Instruction& i) {
       return nullptr;
   }
 }
-// Arithmetic on halves: f16, and f16x2 as 64 halves.
-template <typename Op, int arity, bool packed>
-void HalfArithmetic(Warp& warp, const Ins& ins) {
-  constexpr uint32_t kPer = packed ? 2 : 1;
-  const Half* const a = warp.Reg<Half>(ins.a);
-  const Half* const b = arity > 1 ? warp.Reg<Half>(ins.b) : a;
-  const Half* const c = arity > 2 ? warp.Reg<Half>(ins.c) : a;
-  Half* const d = warp.Reg<Half>(ins.d);
-  for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    if ((warp.active >> lane & 1) == 0) continue;
-    for (uint32_t k = lane * kPer; k < (lane + 1) * kPer; ++k) {
-      if constexpr (arity == 1)
-        d[k] = Op::Run(a[k]);
-      else if constexpr (arity == 2)
-        d[k] = Op::Run(a[k], b[k]);
-      else
-        d[k] = Op::Run(a[k], b[k], c[k]);
-    }
-  }
-}
-template <typename Op, int arity>
-Handler WithHalves(const Instruction& i) {
-  for (const Mod mod : {Mod::kSat, Mod::kRelu, Mod::kOob}) {
-    if (i.Has(mod))
-      return i.type() == Type::kF32 || i.type() == Type::kF64 ? ArithmeticOf<Op, arity>(i)
-                                                              : nullptr;
-  }
-  if (i.type() == Type::kF16) return HalfArithmetic<Op, arity, false>;
-  if (i.type() == Type::kF16x2) return HalfArithmetic<Op, arity, true>;
-  return ArithmeticOf<Op, arity>(i);
-}
 template <typename Op>
 Handler ApproximateOf(const Instruction& i) {
   if (i.type() != Type::kF32) return nullptr;
@@ -223,35 +168,51 @@ Handler ApproximateOf(const Instruction& i) {
                           : Unary<With<Op, float, false, false>, float, float>;
 }
 Handler MinMaxOf(const Instruction& i) {
-  if (i.Has(Mod::kXorsign) || i.Has(Mod::kRelu) || i.operands.size() != 3) return nullptr;
+  if (i.Has(Mod::kRelu)) return nullptr;
+  if (i.Has(Mod::kXorsign) || i.operands.size() == 4)
+    return i.type() == Type::kF32 ? FindExtendedMinMax(i) : nullptr;
   const bool maximum = i.opcode == Opcode::kMax;
   if (i.Has(Mod::kNanProp))
-    return maximum ? WithHalves<MinMax<true, true>, 2>(i) : WithHalves<MinMax<true, false>, 2>(i);
-  return maximum ? WithHalves<MinMax<false, true>, 2>(i) : WithHalves<MinMax<false, false>, 2>(i);
+    return maximum ? ArithmeticOf<MinMax<true, true>, 2>(i)
+                   : ArithmeticOf<MinMax<true, false>, 2>(i);
+  return maximum ? ArithmeticOf<MinMax<false, true>, 2>(i)
+                 : ArithmeticOf<MinMax<false, false>, 2>(i);
 }
 
 }  // namespace
 
 Handler FindFloat(const Instruction& i) {
+  if (i.type_count == 2) return FindMixedPrecision(i);
+  switch (i.type()) {
+    case Type::kF16:
+    case Type::kF16x2:
+    case Type::kBf16:
+    case Type::kBf16x2:
+      return FindHalf(i);
+    case Type::kF32x2:
+      return FindFloatPairs(i);
+    default:
+      break;
+  }
   switch (i.opcode) {
     case Opcode::kAdd:
-      return WithHalves<Add, 2>(i);
+      return ArithmeticOf<Add, 2>(i);
     case Opcode::kSub:
-      return WithHalves<Sub, 2>(i);
+      return ArithmeticOf<Sub, 2>(i);
     case Opcode::kMul:
-      return WithHalves<Mul, 2>(i);
+      return ArithmeticOf<Mul, 2>(i);
     case Opcode::kMad:
     case Opcode::kFma:
-      return WithHalves<Fma, 3>(i);
+      return ArithmeticOf<Fma, 3>(i);
     case Opcode::kDiv:
       return ArithmeticOf<Div, 2>(i);
     case Opcode::kMin:
     case Opcode::kMax:
       return MinMaxOf(i);
     case Opcode::kAbs:
-      return WithHalves<Abs, 1>(i);
+      return ArithmeticOf<Abs, 1>(i);
     case Opcode::kNeg:
-      return WithHalves<Neg, 1>(i);
+      return ArithmeticOf<Neg, 1>(i);
     case Opcode::kSqrt:
       return ArithmeticOf<Sqrt, 1>(i);
     case Opcode::kRcp:

@@ -530,6 +530,8 @@ Handler CarryOf(const Instruction& i) {
 
 Handler FindInteger(const Instruction& i) {
   const Type type = i.type();
+  if (type == Type::kU16x2 || type == Type::kS16x2) return FindIntegerPairs(i);
+  if (i.Has(Mod::kRelu)) return FindReluMinMax(i);
   const bool wide64 = TypeBytes(type) == 8;
   const bool is_signed = IsSigned(type);
   switch (i.opcode) {

@@ -3,10 +3,14 @@
 POISON = 0xA5A5A5A5
 FILES = {}
 MASK = {w: (1 << w) - 1 for w in (8, 16, 24, 32, 64)}
-REG = {"u16": "h", "s16": "h", "b16": "h", "f16": "h", "u32": "r", "s32": "r", "b32": "r", "f32": "f", "u64": "rd",
-       "s64": "rd", "b64": "rd", "f64": "fd", "pred": "p", "f16x2": "r", "u8": "r", "s8": "r"}
-WIDTH = {"u16": 16, "s16": 16, "b16": 16, "f16": 16, "u32": 32, "s32": 32, "b32": 32, "f32": 32, "u64": 64, "s64": 64,
-         "b64": 64, "f64": 64, "f16x2": 32, "pred": 32, "u8": 8, "s8": 8}
+REG = {"pred": "p", "f32": "f", "f64": "fd"}
+WIDTH = {"pred": 32, "f16": 16, "bf16": 16, "f32": 32, "f64": 64, "tf32": 32, "f16x2": 32, "bf16x2": 32, "u16x2": 32,
+         "s16x2": 32, "f32x2": 64}
+for w in (8, 16, 32, 64):
+    for kind in "usb":
+        WIDTH["%s%d" % (kind, w)] = w
+for name, w in WIDTH.items():
+    REG.setdefault(name, {8: "r", 16: "h", 32: "r", 64: "rd"}[w])
 DECLARATIONS = """  .reg .b16 %h<20>;
   .reg .b32 %r<20>;
   .reg .f32 %f<20>;
@@ -14,7 +18,9 @@ DECLARATIONS = """  .reg .b16 %h<20>;
   .reg .f64 %fd<20>;
   .reg .pred %p<12>;
 """
-HEAD = ".version 7.8\n.target sm_80\n.address_size 64\n\n"
+SM_80 = ("7.8", "sm_80")
+SM_90 = ("8.0", "sm_90")
+SM_100 = ("8.8", "sm_100")
 
 
 def words(values, per_line=8):
@@ -22,11 +28,11 @@ def words(values, per_line=8):
     return [" ".join(text[i:i + per_line]) for i in range(0, len(text), per_line)]
 
 
-def write(name, directives, body):
+def write(name, directives, body, target=SM_80):
     lines = ["// Written by make_cases.py."]
     for key, value in directives:
         lines += ["// %s: %s" % (key, line) for line in (words(value) if isinstance(value, list) else [value])]
-    FILES[name] = "\n".join(lines) + "\n" + HEAD + body
+    FILES[name] = "\n".join(lines) + "\n.version %s\n.target %s\n.address_size 64\n\n" % target + body
 
 
 def signed(x, w):
@@ -39,10 +45,19 @@ def val(x, t):
     return signed(x, WIDTH[t]) if t[0] == "s" else x & MASK[WIDTH[t]]
 
 
-def result_words(value, width):
-    """The two words of a result: a string marks any NaN."""
+def half_text(value, t):
+    return {"f": "nan16", "b": "nanbf"}[t[0]] if value == "nan" else "%04x" % value
+
+
+def result_words(value, t):
+    """The two words of a result of type t: "nan" marks any NaN, a pair is (upper half, lower half)."""
+    width = max(WIDTH[t], 32) if WIDTH[t] == 8 else WIDTH[t]
+    if isinstance(value, tuple):
+        return [half_text(value[0], t) + ":" + half_text(value[1], t), POISON]
+    if value == "nan":
+        return {16: [half_text(value, t), POISON], 32: ["nan", POISON], 64: ["*", "nan.hi"]}[width]
     if isinstance(value, str):
-        return {16: ["nan16", POISON], 32: ["nan", POISON], 64: ["*", "nan.hi"]}[width] if value == "nan" else value
+        return [value, POISON]
     value &= (1 << width) - 1
     if width == 16:
         return [value | (POISON & 0xFFFF0000), POISON]
@@ -51,7 +66,7 @@ def result_words(value, width):
     return [value & MASK[32], value >> 32]
 
 
-def table(name, tuples, instructions):
+def table(name, tuples, instructions, target=SM_80):
     """One thread per tuple of operands; each instruction is (text, result type, operand types, function of bits).
 
     In the text, {d} is the result and {a}, {b}, {c}, {e} are the operands. Operand registers are loaded anew for each.
@@ -72,7 +87,7 @@ def table(name, tuples, instructions):
             elif t in ("u8", "s8"):
                 code += "  ld.global.b32 %s, [%%rd20+%d];\n" % (register, 8 * i)
             else:
-                code += "  ld.global.%s %s, [%%rd20+%d];\n" % (t if t[0] == "f" and WIDTH[t] > 16 else "b%d" % WIDTH[t],
+                code += "  ld.global.%s %s, [%%rd20+%d];\n" % (t if t in ("f32", "f64") else "b%d" % WIDTH[t],
                                                                register, 8 * i)
         code += "  " + text.format(**names) + "\n"
         width = WIDTH[dtype]
@@ -82,11 +97,11 @@ def table(name, tuples, instructions):
             width = 32
             code += "  st.global.b32 [%%rd21+%d], %s;\n" % (8 * n * k, names["d"])
         else:
-            store = dtype if dtype[0] == "f" and width > 16 and dtype != "f16x2" else "b%d" % width
+            store = dtype if dtype in ("f32", "f64") else "b%d" % width
             code += "  st.global.%s [%%rd21+%d], %s;\n" % (store, 8 * n * k, names["d"])
         for operands in tuples:
             bits = [x & MASK[64 if t == "pred" else WIDTH[t]] for x, t in zip(operands, types)]
-            out += result_words(function(*bits), width)
+            out += result_words(function(*bits), dtype)
     inputs = [w for operands in tuples for x in operands for w in (x & MASK[32], x >> 32 & MASK[32])]
     body = ".visible .entry test(.param .u64 in, .param .u64 out)\n{\n" + DECLARATIONS + code + "  ret;\n}\n"
-    write(name, [("block", str(n)), ("in", inputs), ("out", out)], body)
+    write(name, [("block", str(n)), ("in", inputs), ("out", out)], body, target)

@@ -7,28 +7,33 @@ from generate.float_values import *
 from generate.integer_values import interesting, pairs
 
 
+def compare_floats(op, a, b, w):
+    x, y = Float(a, w), Float(b, w)
+    unordered = "nan" in (x.kind, y.kind)
+    if op in ("num", "nan"):
+        return unordered == (op == "nan")
+    if unordered:
+        return op.endswith("u")
+    key = lambda v: (-1 if v.sign else 1) * (Fraction(2) ** 5000) if v.kind == "inf" else v.x
+    return ordered(op[:2], key(x), key(y))
+
+
 def compare(op, a, b, t):
     if t[0] == "f":
-        x, y = Float(a, WIDTH[t]), Float(b, WIDTH[t])
-        unordered = "nan" in (x.kind, y.kind)
-        if op in ("num", "nan"):
-            return unordered == (op == "nan")
-        if unordered:
-            return op.endswith("u")
-        key = lambda v: (-1 if v.sign else 1) * (Fraction(2) ** 5000) if v.kind == "inf" else v.x
-        a, b, op = key(x), key(y), op[:2]
-    else:
-        a, b = val(a, t), val(b, t)
-        op = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}.get(op, op)
+        return compare_floats(op, a, b, WIDTH[t])
+    return ordered({"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}.get(op, op), val(a, t), val(b, t))
+
+
+def ordered(op, a, b):
     return {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b}[op]
 
 
 def comparisons():
-    ordered = ["eq", "ne", "lt", "le", "gt", "ge"]
+    plain = ["eq", "ne", "lt", "le", "gt", "ge"]
     for t in ("u16", "s16", "u32", "s32", "u64", "s64", "f16", "f32", "f64"):
         w = WIDTH[t]
         values = floats(w) if t[0] == "f" else interesting(w)
-        operations = ordered + ([x + "u" for x in ordered] + ["num", "nan"] if t[0] == "f" else
+        operations = plain + ([x + "u" for x in plain] + ["num", "nan"] if t[0] == "f" else
                                 ["lo", "ls", "hi", "hs"] if t[0] == "u" else [])
         table("setp_" + t, list(itertools.product(values, repeat=2)), [
             ("setp.%s.%s {d}, {a}, {b};" % (op, t), "pred", (t, t), lambda a, b, op=op, t=t: int(compare(op, a, b, t)))
@@ -61,7 +66,7 @@ def comparisons():
     table("setp_combined", tuples, ins)
     table("setp_ftz", list(itertools.product(floats(32), repeat=2))[::2], [
         ("setp.%s.ftz.f32 {d}, {a}, {b};" % op, "pred", ("f32",) * 2,
-         lambda a, b, op=op: int(compare(op, sub(a), sub(b), "f32"))) for op in ordered])
+         lambda a, b, op=op: int(compare(op, sub(a), sub(b), "f32"))) for op in plain])
     for t in ("b16", "b32", "b64", "f32", "f64"):
         w = WIDTH[t]
         tuples = [(a, b, c) for a, b in pairs(w)[:20] for c in (0, 1)]

@@ -57,25 +57,3 @@ def float_arithmetic():
         table("float_f32_fma" + suffix.replace(".", "_"), three, [
             ("fma.%s%s.f32 {d}, {a}, {b}, {c};" % (m, suffix), "f32", ("f32",) * 3,
              with_modifiers(f_fma, 32, m, ftz, sat)) for m in ("rn", "rz")])
-    # Halves.
-    rng = random.Random(16)
-    two = list(itertools.product(floats(16), repeat=2))[::3] + [(rng.getrandbits(16), rng.getrandbits(16))
-                                                                for _ in range(200)]
-    h = ("f16", "f16")
-    table("float_f16", two, [
-        ("add.rn.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_add(a, b, 16, "rn")),
-        ("sub.rn.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_sub(a, b, 16, "rn")),
-        ("mul.rn.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_mul(a, b, 16, "rn")),
-        ("fma.rn.f16 {d}, {a}, {b}, {a};", "f16", h, lambda a, b: f_fma(a, b, a, 16, "rn")),
-        ("min.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_minmax(a, b, 16, "min", False)),
-        ("max.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_minmax(a, b, 16, "max", False)),
-        ("max.NaN.f16 {d}, {a}, {b};", "f16", h, lambda a, b: f_minmax(a, b, 16, "max", True)),
-        ("neg.f16 {d}, {a};", "f16", h, lambda a, b: "nan" if Float(a, 16).kind == "nan" else a ^ 0x8000),
-        ("abs.f16 {d}, {a};", "f16", h, lambda a, b: "nan" if Float(a, 16).kind == "nan" else a & 0x7FFF)])
-    packed = [(a | c << 16, b | d << 16) for (a, b), (c, d) in zip(two[::2], two[1::2])
-              if all(Float(x, 16).kind != "nan" for x in (a, b, c, d))]
-    finite = [(x, y) for x, y in packed if "nan" not in [f(x >> k & 0xFFFF, y >> k & 0xFFFF, 16, "rn")
-                                                        for k in (0, 16) for f in (f_add, f_sub, f_mul)]]
-    each = lambda f: lambda a, b: f(a & 0xFFFF, b & 0xFFFF, 16, "rn") | f(a >> 16, b >> 16, 16, "rn") << 16
-    table("float_f16x2", finite, [("%s.rn.f16x2 {d}, {a}, {b};" % op, "f16x2", ("f16x2",) * 2, each(f))
-                                  for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul))])

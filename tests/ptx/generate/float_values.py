@@ -3,14 +3,29 @@ import random
 from fractions import Fraction
 from math import isqrt
 
+class Format(int):
+    """A width in bits; two formats of one width differ in how the bits are shared out."""
+
+    def __new__(cls, bits, ebits, mbits):
+        self = super().__new__(cls, bits)
+        self.shape = (ebits, mbits)
+        return self
+
+
+BF16 = Format(16, 8, 7)
 FORMAT = {16: (5, 10), 32: (8, 23), 64: (11, 52)}
+
+
+def shape_of(w):
+    """Bits of exponent and mantissa."""
+    return w.shape if isinstance(w, Format) else FORMAT[w]
 
 
 class Float:
     """A value taken apart: kind "nan", "inf", "zero" or "num", its sign, and the number."""
 
     def __init__(self, bits, w):
-        ebits, mbits = FORMAT[w]
+        ebits, mbits = shape_of(w)
         bias = (1 << (ebits - 1)) - 1
         self.sign = bits >> (w - 1) & 1
         exponent, mantissa = bits >> mbits & ((1 << ebits) - 1), bits & ((1 << mbits) - 1)
@@ -46,13 +61,13 @@ def zero(sign, w):
 
 
 def infinity(sign, w):
-    ebits, mbits = FORMAT[w]
+    ebits, mbits = shape_of(w)
     return sign << (w - 1) | ((1 << ebits) - 1) << mbits
 
 
 def encode(x, w, mode, sign_of_zero=0):
     """A Fraction as bits, rounded once."""
-    ebits, mbits = FORMAT[w]
+    ebits, mbits = shape_of(w)
     bias = (1 << (ebits - 1)) - 1
     if x == 0:
         return zero(sign_of_zero, w)
@@ -169,7 +184,7 @@ def with_modifiers(f, w, mode, ftz, sat):
 
 
 def floats(w):
-    ebits, mbits = FORMAT[w]
+    ebits, mbits = shape_of(w)
     one = ((1 << (ebits - 1)) - 1) << mbits
     inf = infinity(0, w)
     values = [0, 1, (1 << mbits) - 1, 1 << mbits, one, one + 1, one - 1, one + (1 << mbits), inf - 1, inf,
@@ -178,7 +193,7 @@ def floats(w):
 
 
 def random_float(rng, w):
-    ebits, mbits = FORMAT[w]
+    ebits, mbits = shape_of(w)
     if rng.random() < 0.3:
         return rng.choice(floats(w))
     middle = (1 << (ebits - 1)) - 1
@@ -187,7 +202,7 @@ def random_float(rng, w):
 
 def f_minmax(a, b, w, which, nan):
     x, y = Float(a, w), Float(b, w)
-    canonical = {16: 0x7FFF, 32: 0x7FFFFFFF, 64: "nan"}[w]
+    canonical = {16: 0x7FFF, 32: 0x7FFFFFFF, 64: "nan"}[int(w)]
     if x.kind == "nan" or y.kind == "nan":
         if nan or x.kind == y.kind:
             return canonical
