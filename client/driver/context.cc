@@ -22,6 +22,50 @@ std::vector<wire::Handle> OwnedHandles(Table& table, wire::Handle context) {
   return owned;
 }
 
+// A context that may still fail, or has failed, is waited for, as CUDA does: its last error then
+// comes before the handle's next life, and is not taken for one of that.
+CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
+  Session& session = process.session();
+  const CUresult known = session.ContextError(handle.bits());
+  const bool wait = known != CUDA_SUCCESS || !context.work.idle();
+  Reply reply;
+  CUresult result;
+  {
+    Command command(session, IdOf(reset_primary ? InternalCommand::kReleasePrimaryContext
+                                                : InternalCommand::kDestroyContext));
+    command.DespiteContextError();
+    command.body().Put(handle.bits());
+    if (reset_primary) command.body().Put(context.device->vgpu);
+    const std::uint64_t mark = context.work.Mark();
+    result = wait ? command.Call(reply) : command.Post();
+    context.work.Settle(mark);
+  }
+  // Found out only now: the program hears of it. What it has heard already, it has come to end.
+  const CUresult late = known == CUDA_SUCCESS ? session.ContextError(handle.bits()) : CUDA_SUCCESS;
+  if (reset_primary) {
+    session.BeginContextAnew(handle.bits());
+  } else {
+    session.ForgetContext(handle.bits());
+  }
+  if (session.death() != CUDA_SUCCESS) return session.death();
+  if (known != CUDA_SUCCESS && result == known) return CUDA_SUCCESS;
+  return late != CUDA_SUCCESS ? late : result;
+}
+
+// Makes commands of the calling thread travel in another context for a scope.
+class TravelIn {
+ public:
+  explicit TravelIn(wire::Handle context) : before_(CallingThreadContext()) {
+    SetCallingThreadContext(context.bits());
+  }
+  ~TravelIn() { SetCallingThreadContext(before_); }
+  TravelIn(const TravelIn&) = delete;
+  TravelIn& operator=(const TravelIn&) = delete;
+
+ private:
+  const std::uint64_t before_;
+};
+
 }  // namespace
 
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
@@ -50,21 +94,15 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
     context.beside_streams.store(0, std::memory_order_relaxed);
   }
 
-  CUresult result;
-  {
-    Command command(process.session(), IdOf(reset_primary ? InternalCommand::kReleasePrimaryContext
-                                                          : InternalCommand::kDestroyContext));
-    command.body().Put(handle.bits());
-    if (reset_primary) command.body().Put(context.device->vgpu);
-    result = command.Post();
-    context.work.Settle(context.work.Mark());
-  }
+  const CUresult result = EndOnServer(process, handle, context, reset_primary);
   context.device->memory.FreeOwnedBy(handle.bits());
   process.host.DropOwnedBy(handle.bits());
   return result;
 }
 
 CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& context) {
+  // An error is that context's, not the calling thread's current one's.
+  const TravelIn travel(handle);
   Reply reply;
   Command command(process.session(), IdOf(InternalCommand::kSynchronizeContext));
   command.body().Put(handle.bits());

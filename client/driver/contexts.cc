@@ -54,6 +54,7 @@ CUresult RetainPrimary(const Caller& caller, Device& device, int ordinal, Handle
       if (device.primary.bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
     }
     Command command(caller.session(), IdOf(InternalCommand::kRetainPrimaryContext));
+    command.DespiteContextError();
     command.body().Put(device.primary.bits());
     command.body().Put(device.vgpu);
     command.body().Put(device.primary_flags);
@@ -104,6 +105,7 @@ CUresult CreateContext(CUcontext* context, unsigned flags, CUdevice dev) {
   if (handle.bits() == 0 || !caller.thread->contexts.Push(handle)) return CUDA_ERROR_OUT_OF_MEMORY;
   *context = wire::ToPointer<CUcontext>(handle);
   Command command(caller.session(), IdOf(InternalCommand::kCreateContext));
+  command.DespiteContextError();
   command.body().Put(handle.bits());
   command.body().Put(device->vgpu);
   command.body().Put(flags);

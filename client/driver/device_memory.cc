@@ -53,6 +53,7 @@ CUresult DeviceMemory::MapFor(std::uint64_t bytes, std::uint64_t* missing) {
   if (!range.has_value()) return CUDA_ERROR_OUT_OF_MEMORY;
   credit_ -= range->bytes;
   Command command(session_, IdOf(InternalCommand::kMapRange));
+  command.DespiteContextError();
   command.body().Put(vgpu_);
   command.body().Put(range->address);
   command.body().Put(range->bytes);
@@ -63,6 +64,7 @@ CUresult DeviceMemory::Acquire(std::uint64_t bytes) {
   Reply reply;
   {
     Command command(session_, IdOf(InternalCommand::kAcquireCredit));
+    command.DespiteContextError();
     command.body().Put(vgpu_);
     command.body().Put(bytes);
     if (const CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;
@@ -89,6 +91,7 @@ void DeviceMemory::FreeOwnedBy(std::uint64_t owner) {
 CUresult DeviceMemory::UnmapEmpty(std::uint64_t keep_bytes) {
   for (const DeviceHeap::Range& range : heap_.TakeEmptyRanges(keep_bytes)) {
     Command command(session_, IdOf(InternalCommand::kUnmapRange));
+    command.DespiteContextError();
     command.body().Put(vgpu_);
     command.body().Put(range.address);
     command.body().Put(range.bytes);
@@ -102,6 +105,7 @@ CUresult DeviceMemory::ReturnSurplus() {
   if (credit_ <= kKeepCredit) return CUDA_SUCCESS;
   const std::uint64_t surplus = credit_ - kKeepCredit;
   Command command(session_, IdOf(InternalCommand::kReturnCredit));
+  command.DespiteContextError();
   command.body().Put(vgpu_);
   command.body().Put(surplus);
   credit_ -= surplus;

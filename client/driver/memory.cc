@@ -31,6 +31,11 @@ CUresult WaitUntilUnused(const Caller& caller, const Device& device) {
   });
   for (const auto& [handle, context] : busy) {
     const CUresult waited = SynchronizeContext(*caller.process, handle, *context);
+    // What another context failed of, it uses no memory any more.
+    if (caller.process->session().ContextError(handle.bits()) != CUDA_SUCCESS &&
+        handle.bits() != caller.context_handle.bits()) {
+      continue;
+    }
     if (result == CUDA_SUCCESS) result = waited;
   }
   return result;

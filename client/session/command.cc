@@ -73,7 +73,8 @@ void Command::Unlock() noexcept NO_THREAD_SAFETY_ANALYSIS {
 }
 
 CUresult Command::Seal(std::uint64_t ticket) noexcept NO_THREAD_SAFETY_ANALYSIS {
-  if (const CUresult error = session_.error(); error != CUDA_SUCCESS) {
+  const CUresult error = despite_context_error_ ? session_.death() : session_.error();
+  if (error != CUDA_SUCCESS) {
     Drop();
     return error;
   }

@@ -44,6 +44,10 @@ class Command {
 
   wire::Encoder& body() noexcept { return body_; }
 
+  // Sends the command also if the calling thread's context has failed: for what ends or begins
+  // contexts, and for what belongs to none.
+  void DespiteContextError() noexcept { despite_context_error_ = true; }
+
   // Appends without waiting; no system call, no allocation in the steady state. CUDA_SUCCESS or the
   // session's error.
   CUresult Post() noexcept;
@@ -74,6 +78,7 @@ class Command {
   std::uint64_t context_ = 0;
   std::uint64_t batch_ = 0;
   bool has_bulk_ = false;
+  bool despite_context_error_ = false;
   bool locked_ = false;
   const bool open_;
   wire::Encoder body_;

@@ -77,15 +77,63 @@ void Session::WakeFlusher() noexcept {
 }
 
 CUresult Session::error() const noexcept {
-  if (const int dead = dead_.load(std::memory_order_acquire); dead != 0) {
-    return static_cast<CUresult>(dead);
-  }
+  if (const CUresult dead = death(); dead != CUDA_SUCCESS) return dead;
   if (!has_errors_.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  return ContextError(calling_context);
+}
+
+CUresult Session::ContextError(std::uint64_t context) const noexcept {
   const MutexLock lock(errors_mutex_);
-  for (const auto& [context, result] : context_errors_) {
-    if (context == calling_context) return result;
+  for (const ContextState& state : context_states_) {
+    if (state.context == context) return state.error;
   }
   return CUDA_SUCCESS;
+}
+
+void Session::RecordContextError(std::uint64_t context, CUresult result,
+                                 std::uint64_t ticket) noexcept {
+  try {
+    const MutexLock lock(errors_mutex_);
+    const auto state =
+        std::find_if(context_states_.begin(), context_states_.end(),
+                     [&](const ContextState& entry) { return entry.context == context; });
+    if (state == context_states_.end()) {
+      context_states_.push_back({context, result, 0});
+    } else if (state->error == CUDA_SUCCESS && (ticket == 0 || ticket >= state->since)) {
+      state->error = result;  // The first one stays.
+    }
+    has_errors_.store(true, std::memory_order_release);
+  } catch (...) {
+    Die(CUDA_ERROR_OUT_OF_MEMORY, "this process is out of memory");
+  }
+}
+
+void Session::BeginContextAnew(std::uint64_t context) noexcept {
+  std::uint64_t since;
+  {
+    const MutexLock lock(mutex_);
+    since = next_ticket_;
+  }
+  const ContextState anew{context, CUDA_SUCCESS, since};
+  try {
+    const MutexLock lock(errors_mutex_);
+    const auto state =
+        std::find_if(context_states_.begin(), context_states_.end(),
+                     [&](const ContextState& entry) { return entry.context == context; });
+    if (state != context_states_.end()) {
+      *state = anew;
+    } else {
+      context_states_.push_back(anew);
+    }
+  } catch (...) {
+    Die(CUDA_ERROR_OUT_OF_MEMORY, "this process is out of memory");
+  }
+}
+
+void Session::ForgetContext(std::uint64_t context) noexcept {
+  const MutexLock lock(errors_mutex_);
+  std::erase_if(context_states_,
+                [&](const ContextState& entry) { return entry.context == context; });
 }
 
 CUresult Session::TakeAsyncError() noexcept {
@@ -93,7 +141,7 @@ CUresult Session::TakeAsyncError() noexcept {
   const MutexLock lock(errors_mutex_);
   const CUresult error = async_error_;
   async_error_ = CUDA_SUCCESS;
-  has_errors_.store(!context_errors_.empty(), std::memory_order_release);
+  has_errors_.store(!context_states_.empty(), std::memory_order_release);
   return error;
 }
 
@@ -256,10 +304,8 @@ CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
   }
   reply.Assign(std::move(waiting.body));
   if (waiting.result == CUDA_SUCCESS) return TakeAsyncError();
-  if (IsSticky(waiting.result)) {
-    const MutexLock lock(errors_mutex_);
-    context_errors_.emplace_back(calling_context, waiting.result);
-    has_errors_.store(true, std::memory_order_release);
+  if (IsSticky(waiting.result) && death() == CUDA_SUCCESS) {
+    RecordContextError(calling_context, waiting.result, waiting.ticket);
   }
   return waiting.result;
 }
@@ -288,7 +334,7 @@ void Session::RunReceiver() {
   const Status status = ReceiveFrame();
   if (!status.ok()) {
     Die(status.code() == StatusCode::kInvalid ? CUDA_ERROR_UNKNOWN : CUDA_ERROR_DEVICE_UNAVAILABLE,
-        status.message());
+        status.message().c_str());
   }
 }
 
@@ -415,12 +461,12 @@ Status Session::OnPush(std::span<const std::byte> payload) {
       if (!decoder.finished()) break;
       FARWARP_LOG(kWarn, "command %#x failed after its call had returned: error %d", command,
                   static_cast<int>(result));
-      const MutexLock lock(errors_mutex_);
       if (IsSticky(result)) {
-        context_errors_.emplace_back(context, result);
-      } else if (async_error_ == CUDA_SUCCESS) {
-        async_error_ = result;
+        RecordContextError(context, result, 0);
+        return Status::Ok();
       }
+      const MutexLock lock(errors_mutex_);
+      if (async_error_ == CUDA_SUCCESS) async_error_ = result;
       has_errors_.store(true, std::memory_order_release);
       return Status::Ok();
     }
@@ -443,19 +489,19 @@ Status Session::OnPush(std::span<const std::byte> payload) {
 
 void Session::OnFarewell(std::span<const std::byte> payload) {
   const auto farewell = wire::Farewell::Decode(payload);
-  if (!farewell.ok()) return Die(CUDA_ERROR_UNKNOWN, farewell.status().message());
+  if (!farewell.ok()) return Die(CUDA_ERROR_UNKNOWN, farewell.status().message().c_str());
   switch (farewell->code) {
     case wire::RefusalCode::kWorkerDied:
-      return Die(CUDA_ERROR_LAUNCH_FAILED, farewell->reason);
+      return Die(CUDA_ERROR_LAUNCH_FAILED, farewell->reason.c_str());
     case wire::RefusalCode::kMalformed:
     case wire::RefusalCode::kVersion:
-      return Die(CUDA_ERROR_UNKNOWN, farewell->reason);
+      return Die(CUDA_ERROR_UNKNOWN, farewell->reason.c_str());
     default:
-      return Die(CUDA_ERROR_DEVICE_UNAVAILABLE, farewell->reason);
+      return Die(CUDA_ERROR_DEVICE_UNAVAILABLE, farewell->reason.c_str());
   }
 }
 
-void Session::Die(CUresult reason, const std::string& why) noexcept {
+void Session::Die(CUresult reason, const char* why) noexcept {
   {
     // Whoever waits for a copy's bytes may reuse the memory as soon as it is told.
     const MutexLock lock(transfers_mutex_);
@@ -465,7 +511,7 @@ void Session::Die(CUresult reason, const std::string& why) noexcept {
   const MutexLock lock(mutex_);
   int expected = 0;
   if (dead_.compare_exchange_strong(expected, static_cast<int>(reason)) && !stopping_) {
-    FARWARP_LOG(kError, "the connection to the GPU server has ended: %s", why.c_str());
+    FARWARP_LOG(kError, "the connection to the GPU server has ended: %s", why);
   }
   for (Waiting* waiting : waiting_) {
     waiting->result = static_cast<CUresult>(dead_.load(std::memory_order_relaxed));

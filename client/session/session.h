@@ -75,6 +75,17 @@ class Session {
   // The error that every call on this session (or on the calling thread's current context) now
   // returns, or CUDA_SUCCESS.
   CUresult error() const noexcept;
+  // The part of error() that no reset of a context ends: why the session is dead.
+  CUresult death() const noexcept {
+    return static_cast<CUresult>(dead_.load(std::memory_order_acquire));
+  }
+  // The error that ended `context`, or CUDA_SUCCESS.
+  CUresult ContextError(std::uint64_t context) const noexcept EXCLUDES(errors_mutex_);
+  // `context` has ended on the server, which has answered that: what failed in it before does not
+  // count against a context that takes the handle up again.
+  void BeginContextAnew(std::uint64_t context) noexcept EXCLUDES(mutex_, errors_mutex_);
+  // The same for a handle that nothing takes up again.
+  void ForgetContext(std::uint64_t context) noexcept EXCLUDES(errors_mutex_);
   // An asynchronous command's failure that has not been reported yet; reporting it forgets it.
   CUresult TakeAsyncError() noexcept;
 
@@ -133,6 +144,10 @@ class Session {
   Status ReserveWindows();
   void ReleaseWindows(std::size_t keep) noexcept;
 
+  // The command with `ticket` (0: one without) has failed for good in `context`.
+  void RecordContextError(std::uint64_t context, CUresult result, std::uint64_t ticket) noexcept
+      EXCLUDES(errors_mutex_);
+
   void RunFlusher();
   void RunReceiver();
   Status ReceiveFrame();
@@ -141,7 +156,7 @@ class Session {
   Status OnPush(std::span<const std::byte> payload);
   Status ReceiveWhole(std::uint32_t bytes);
   void OnFarewell(std::span<const std::byte> payload);
-  void Die(CUresult reason, const std::string& why) noexcept EXCLUDES(mutex_);
+  void Die(CUresult reason, const char* why) noexcept EXCLUDES(mutex_);
 
   const std::unique_ptr<transport::Channel> channel_;
   const Options options_;
@@ -181,7 +196,14 @@ class Session {
   std::atomic<int> dead_{0};  // CUresult, or 0.
   mutable Mutex errors_mutex_;
   std::atomic<bool> has_errors_{false};
-  std::vector<std::pair<std::uint64_t, CUresult>> context_errors_ GUARDED_BY(errors_mutex_);
+  // What is known of a context that has failed, or has begun anew: answers to tickets before
+  // `since` are about an earlier life.
+  struct ContextState {
+    std::uint64_t context;
+    CUresult error;
+    std::uint64_t since;
+  };
+  std::vector<ContextState> context_states_ GUARDED_BY(errors_mutex_);
   CUresult async_error_ GUARDED_BY(errors_mutex_) = CUDA_SUCCESS;
 
   std::thread flusher_;

@@ -41,7 +41,10 @@ Handle Call::ReadNew(HandleKind kind) {
 }
 
 void Call::Bind(Handle handle, void* driver_object) {
-  handles().Bind(handle, driver_object);
+  const HandleKind kind = handle.kind();
+  const bool of_context = kind == HandleKind::kStream || kind == HandleKind::kEvent ||
+                          kind == HandleKind::kModule || kind == HandleKind::kFunction;
+  handles().Bind(handle, driver_object, of_context ? session_.current_context() : Handle());
 }
 
 void* Call::Take(HandleKind kind) {

@@ -26,11 +26,11 @@ class HandleTable {
     const Slot* slot = SlotOf(handle);
     return slot == nullptr || slot->object == nullptr;
   }
-  // Precondition: MayBind.
-  void Bind(wire::Handle handle, void* object) {
+  // Precondition: MayBind. `owner`: the context whose end is this object's end, or null.
+  void Bind(wire::Handle handle, void* object, wire::Handle owner = {}) {
     auto& slots = kinds_[static_cast<std::size_t>(handle.kind())];
     if (handle.index() >= slots.size()) slots.resize(std::size_t{handle.index()} + 1);
-    slots[handle.index()] = {handle.bits(), object};
+    slots[handle.index()] = {handle.bits(), object, owner.bits()};
   }
   // Removes and returns what `handle` stood for; nullptr if nothing.
   void* Remove(wire::Handle handle) noexcept {
@@ -39,6 +39,14 @@ class HandleTable {
       kinds_[static_cast<std::size_t>(handle.kind())][handle.index()].object = nullptr;
     }
     return object;
+  }
+  // Forgets what has ended with `owner`.
+  void RemoveOwnedBy(wire::Handle owner) noexcept {
+    for (auto& slots : kinds_) {
+      for (Slot& slot : slots) {
+        if (slot.object != nullptr && slot.owner == owner.bits()) slot.object = nullptr;
+      }
+    }
   }
   template <typename Visit>
   void ForEach(wire::HandleKind kind, Visit visit) const {
@@ -51,6 +59,7 @@ class HandleTable {
   struct Slot {
     std::uint64_t handle = 0;
     void* object = nullptr;
+    std::uint64_t owner = 0;
   };
   const Slot* SlotOf(wire::Handle handle) const noexcept {
     const auto kind = static_cast<std::size_t>(handle.kind());

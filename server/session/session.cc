@@ -341,6 +341,11 @@ void Session::PushError(CUresult result, std::uint32_t command) {
   Push(wire::PushType::kError, body);
 }
 
+void Session::ForgetError(wire::Handle context) {
+  const MutexLock lock(error_mutex_);
+  if (pushed_context_ == context.bits()) pushed_result_ = CUDA_SUCCESS;
+}
+
 void Session::Push(wire::PushType type, std::span<const std::byte> body) {
   wire::Buffer payload;
   wire::Encoder encoder(payload);

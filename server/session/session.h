@@ -80,6 +80,11 @@ class Session {
   bool IsCurrent(wire::Handle context) const noexcept {
     return context_.load(std::memory_order_relaxed) == context.bits();
   }
+  wire::Handle current_context() const noexcept {
+    return wire::Handle(context_.load(std::memory_order_relaxed));
+  }
+  // `context` has ended: an error in a later life of the handle is news. Dispatch thread.
+  void ForgetError(wire::Handle context) EXCLUDES(error_mutex_);
   HandleTable& handles() noexcept { return handles_; }  // Dispatch thread.
   CommandState& state() noexcept { return *state_; }    // Dispatch thread.
 

@@ -56,6 +56,8 @@ VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
 // Before a context ends: nothing of ours may live in it, and it may not stay current.
 void LeaveContext(Call& call, Handle handle, CUcontext context) {
   StateOf(call).DropContext(context);
+  call.session().ForgetError(handle);
+  call.handles().RemoveOwnedBy(handle);
   if (call.session().IsCurrent(handle)) {
     static_cast<void>(call.driver().cuCtxSetCurrent(nullptr));
   }

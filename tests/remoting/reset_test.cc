@@ -1,0 +1,133 @@
+// Contexts that have failed and begin anew, with the worker alive.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "client/custom.h"
+#include "tests/remoting/loop.h"
+
+namespace farwarp::tests {
+namespace {
+
+namespace cu = client::custom;
+
+constexpr char kImage[] = ".version 9.0\n";
+
+CUfunction Function(const char* name) {
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  EXPECT_EQ(cu::cuModuleLoadData(&module, kImage), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuModuleGetFunction(&function, module, name), CUDA_SUCCESS);
+  return function;
+}
+
+CUresult Launch(const char* name) {
+  return cu::cuLaunchKernel(Function(name), 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr);
+}
+
+// Allocates, fills and reads back in the current context.
+void ExpectWorks() {
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 4096), CUDA_SUCCESS);
+  int value = 42, n = 1024;
+  void* parameters[] = {&memory, &value, &n};
+  ASSERT_EQ(
+      cu::cuLaunchKernel(Function("fill"), 1, 1, 1, 128, 1, 1, 0, nullptr, parameters, nullptr),
+      CUDA_SUCCESS);
+  std::vector<int> got(1024);
+  ASSERT_EQ(cu::cuMemcpyDtoH_v2(got.data(), memory, 4096), CUDA_SUCCESS);
+  EXPECT_EQ(got, std::vector<int>(1024, 42));
+  EXPECT_EQ(cu::cuMemFree_v2(memory), CUDA_SUCCESS);
+}
+
+class Reset : public testing::Test {
+ protected:
+  void UsePrimary() {
+    CUcontext context = nullptr;
+    ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuCtxSetCurrent(context), CUDA_SUCCESS);
+  }
+  void TearDown() override { cu::cuCtxSetCurrent(nullptr); }
+
+  Loop loop_;
+};
+
+TEST_F(Reset, APrimaryContextThatFailedIsCleanAfterEachReset) {
+  for (int life = 0; life < 3; ++life) {
+    UsePrimary();
+    ExpectWorks();
+    CUdeviceptr left = 0;
+    ASSERT_EQ(cu::cuMemAlloc_v2(&left, 8 << 20), CUDA_SUCCESS);
+    ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+    EXPECT_EQ(cu::cuMemAlloc_v2(&left, 1), CUDA_ERROR_ILLEGAL_ADDRESS);
+    EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+    EXPECT_EQ(loop_.process().devices()[0]->memory.Find(left), std::nullopt);
+  }
+  UsePrimary();
+  ExpectWorks();
+}
+
+TEST_F(Reset, AFaultThatNobodyHasHeardOfIsTheResetsResult) {
+  UsePrimary();
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  const CUresult reset = cu::cuDevicePrimaryCtxReset_v2(0);
+  EXPECT_TRUE(reset == CUDA_SUCCESS || reset == CUDA_ERROR_ILLEGAL_ADDRESS) << reset;
+  UsePrimary();
+  ExpectWorks();
+}
+
+// The server tells each life's asynchronous error, though it is the same.
+TEST_F(Reset, TheSameFaultIsToldAgainInTheNextLife) {
+  for (int life = 0; life < 2; ++life) {
+    UsePrimary();
+    CUdeviceptr memory = 0;
+    ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 4096), CUDA_SUCCESS);
+    ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+    // Posts only: the error comes as a push, after the fault has happened.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    CUresult result = CUDA_SUCCESS;
+    while (result == CUDA_SUCCESS && std::chrono::steady_clock::now() < deadline) {
+      result = cu::cuMemsetD8_v2(memory, 1, 16);
+    }
+    EXPECT_EQ(result, CUDA_ERROR_ILLEGAL_ADDRESS) << "life " << life;
+    EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  }
+}
+
+TEST_F(Reset, AContextThatFailedCanBeDestroyedAndReplaced) {
+  CUcontext failed = nullptr, next = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+  // Also with the failed one still current.
+  ASSERT_EQ(cu::cuCtxCreate_v2(&next, 0, 0), CUDA_SUCCESS);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuCtxDestroy_v2(next), CUDA_SUCCESS);
+}
+
+TEST_F(Reset, WaitingForAnotherContextThatFailedDoesNotFailTheCurrentOne) {
+  CUcontext failed = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  UsePrimary();
+  EXPECT_EQ(cu::cuCtxSynchronize_v2(failed), CUDA_ERROR_ILLEGAL_ADDRESS);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
+  ExpectWorks();
+}
+
+TEST_F(Reset, ADeadSessionStaysDead) {
+  UsePrimary();
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+  loop_.Cut();
+  EXPECT_NE(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  CUcontext context = nullptr;
+  EXPECT_NE(cu::cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
+}
+
+}  // namespace
+}  // namespace farwarp::tests
