@@ -1,16 +1,19 @@
 #include "server/softgpu/exec/guard.h"
 
+#include <cerrno>
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>
 #include <mutex>
+#include <new>
+
+#include "server/softgpu/memory/address_space.h"
 
 namespace farwarp::softgpu {
 namespace {
 
 struct ThreadState {
   sigjmp_buf back;
-  volatile sig_atomic_t inside = 0;
   Warp* warp = nullptr;
   FaultKind kind = FaultKind::kNone;
   uint64_t address = 0;
@@ -19,26 +22,76 @@ struct ThreadState {
 };
 thread_local ThreadState state;
 
-struct sigaction old_segv;
-struct sigaction old_bus;
+// The state of a thread that is inside a guard; what the signal handler looks at. Of the
+// initial-exec model, because any other access to a thread-local variable may allocate memory,
+// which a handler in a foreign thread must not do.
+[[gnu::tls_model("initial-exec")]] thread_local ThreadState* volatile inside = nullptr;
+// Set while a signal is with the handler that was there before.
+[[gnu::tls_model("initial-exec")]] thread_local volatile sig_atomic_t passing_on = 0;
 
-void OnSignal(int number, siginfo_t* info, void* context) {
-  // One that was sent by a process is no access of the kernel's, wherever it arrives.
-  const bool sent = info->si_code <= 0;
-  if (state.inside != 0 && !sent) {
-    state.kind = FaultKind::kIllegalAddress;
-    state.address = reinterpret_cast<uint64_t>(info->si_addr);
-    state.lanes = 0;
-    state.what = "illegal address";
-    siglongjmp(state.back, 1);
+// What was installed before this library came, and what was installed last. The second may pass on
+// to our handler, which is then to go to the first.
+struct Before {
+  struct sigaction first;
+  struct sigaction last;
+};
+Before before_segv;
+Before before_bus;
+uint64_t space_base = 0;
+uint64_t space_mask = ~uint64_t{0};
+
+// As the system would have called it, but on the stack that is in use.
+void CallHandler(const struct sigaction& action, int number, siginfo_t* info, void* context) {
+  sigset_t mask = action.sa_mask;
+  if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, number);
+  // The old mask comes back when the signal's own frame is left.
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr);
+  if ((action.sa_flags & SA_SIGINFO) != 0) {
+    action.sa_sigaction(number, info, context);
+  } else {
+    action.sa_handler(number);
   }
-  const struct sigaction& old = number == SIGBUS ? old_bus : old_segv;
-  if ((old.sa_flags & SA_SIGINFO) != 0 && old.sa_sigaction != nullptr)
-    return old.sa_sigaction(number, info, context);
-  if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) return old.sa_handler(number);
-  // Not ours and nobody else's: let it happen again with the default action.
+}
+
+void PassOn(int number, siginfo_t* info, void* context) {
+  const bool sent = info->si_code <= 0;
+  Before& before = number == SIGBUS ? before_bus : before_segv;
+  const struct sigaction action = passing_on != 0 ? before.first : before.last;
+  const bool handler = (action.sa_flags & SA_SIGINFO) != 0 ||
+                       (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+  if (handler) {
+    if ((static_cast<unsigned>(action.sa_flags) & SA_RESETHAND) != 0) {
+      before.first.sa_flags = before.last.sa_flags = 0;
+      before.first.sa_handler = before.last.sa_handler = SIG_DFL;
+    }
+    const sig_atomic_t outer = passing_on;
+    passing_on = 1;
+    CallHandler(action, number, info, context);
+    passing_on = outer;
+    return;
+  }
+  // One that a process sent may be ignored; a fault that is ignored would be for ever.
+  if (sent && action.sa_handler == SIG_IGN) return;
   ::signal(number, SIG_DFL);
   if (sent) ::raise(number);
+}
+
+void OnSignal(int number, siginfo_t* info, void* context) {
+  // One that was sent by a process is no access of the kernel's, wherever it arrives, and neither
+  // is one outside the address space, since accesses are checked: that is a fault of the program's.
+  const bool sent = info->si_code <= 0;
+  const auto address = reinterpret_cast<uint64_t>(info->si_addr);
+  ThreadState* const mine = inside;
+  if (mine != nullptr && !sent && (address & space_mask) == space_base) {
+    mine->kind = FaultKind::kIllegalAddress;
+    mine->address = address;
+    mine->lanes = 0;
+    mine->what = "illegal address";
+    siglongjmp(mine->back, 1);
+  }
+  const int saved = errno;
+  PassOn(number, info, context);
+  errno = saved;
 }
 
 Dim3 ThreadOf(const Block& block, uint32_t thread) {
@@ -90,25 +143,55 @@ StepResult GuardedStep(Block& block) {
   // The mask is not saved: the handler is installed with SA_NODEFER, so that the signal stays
   // deliverable.
   if (sigsetjmp(state.back, 0) != 0) {
-    state.inside = 0;
+    inside = nullptr;
     Describe(block);
     return StepResult::kFinished;
   }
-  state.inside = 1;
-  const StepResult result = StepBlock(block);
-  state.inside = 0;
+  StepResult result = StepResult::kFinished;
+  inside = &state;
+  try {
+    result = StepBlock(block);
+  } catch (const std::bad_alloc&) {
+    inside = nullptr;
+    block.fault.kind = FaultKind::kOutOfMemory;
+    block.fault.kernel = block.kernel->name;
+    block.fault.block = block.id;
+    block.fault.text = "no memory to run a block of " + block.fault.kernel;
+  }
+  inside = nullptr;
   return result;
 }
 
-void InstallFaultHandlers() {
-  static std::once_flag once;
-  std::call_once(once, [] {
+bool InGuard() noexcept {
+  return inside != nullptr;
+}
+
+Status InstallFaultHandlers() {
+  static std::mutex mutex;
+  static bool installed = false;
+  const std::lock_guard lock(mutex);
+  if (!installed) {
+    const Result<AddressSpace*> space = AddressSpace::Get();
+    if (!space.ok()) return space.status();
+    space_base = (*space)->base();
+    space_mask = (*space)->mask();
+  }
+  for (const int number : {SIGSEGV, SIGBUS}) {
+    struct sigaction current{};
+    if (::sigaction(number, nullptr, &current) != 0) continue;
+    if ((current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == OnSignal) continue;
+    // Remembered before ours is installed: it may be needed at once in another thread.
+    Before& before = number == SIGBUS ? before_bus : before_segv;
+    if (!installed) before.first = current;
+    before.last = current;
     struct sigaction action{};
     action.sa_sigaction = OnSignal;
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-    ::sigaction(SIGSEGV, &action, &old_segv);
-    ::sigaction(SIGBUS, &action, &old_bus);
-  });
+    sigemptyset(&action.sa_mask);
+    ::sigaction(number, &action, nullptr);
+  }
+  installed = true;
+  return Status::Ok();
 }
 
 }  // namespace farwarp::softgpu

@@ -358,7 +358,8 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
     return Impossible(request, "the parameters are too short");
   auto space = AddressSpace::Get();
   if (!space.ok()) return Impossible(request, space.status().message());
-  InstallFaultHandlers();
+  if (Status status = InstallFaultHandlers(); !status.ok())
+    return Impossible(request, status.message());
 
   Grid grid;
   grid.request = &request;
