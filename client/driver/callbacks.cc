@@ -55,7 +55,7 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
   return result;
 }
 
-void Callbacks::Reached(std::uint64_t number) noexcept {
+void Callbacks::Reached(std::uint64_t number) {
   const MutexLock lock(mutex_);
   reached_.push_back(number);
   reached_cv_.NotifyOne();
@@ -88,9 +88,15 @@ void Callbacks::Run() noexcept {
     }
     pending_.fetch_sub(1, std::memory_order_release);
     // The stream may go on.
-    Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
-    command.body().Put(number);
-    static_cast<void>(command.Post());
+    try {
+      Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
+      command.DespiteContextError();
+      command.body().Put(number);
+      static_cast<void>(command.Post());
+    } catch (...) {
+      // The stream would wait for ever.
+      process_.session().FailForWantOfMemory();
+    }
   }
 }
 

@@ -36,8 +36,9 @@ class Callbacks {
 
   // Puts `entry` into the stream.
   CUresult Enqueue(const StreamUse& use, const Entry& entry) EXCLUDES(mutex_);
-  // The stream has reached callback `number`. Never waits.
-  void Reached(std::uint64_t number) noexcept EXCLUDES(mutex_);
+  // The stream has reached callback `number`. Never waits; throws only
+  // when memory runs out, which ends the session.
+  void Reached(std::uint64_t number) EXCLUDES(mutex_);
   // True if one has been enqueued and has not returned.
   bool pending() const noexcept { return pending_.load(std::memory_order_acquire) != 0; }
 

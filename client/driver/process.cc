@@ -239,7 +239,7 @@ void Process::Release(Process* process) {
   delete process;
 }
 
-void Process::HostFunctionReached(std::uint64_t number) noexcept {
+void Process::HostFunctionReached(std::uint64_t number) {
   callbacks_->Reached(number);
 }
 

@@ -83,7 +83,7 @@ class Process {
   static Process* Adopt(std::unique_ptr<Session> session);
   static void Release(Process* process);
   // For tests: what a session's owner passes on to the process.
-  void HostFunctionReached(std::uint64_t number) noexcept;
+  void HostFunctionReached(std::uint64_t number);
 
   Session& session() noexcept { return *session_; }
   // The server's, or if there is none, that of the API this library was made for.

@@ -79,12 +79,13 @@ void Session::Stop() {
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
-    flusher_wakes_.NotifyAll();
+    flusher_wakes_up_.NotifyAll();
   }
   if (flusher_.joinable()) flusher_.join();
   Flush();
   channel_->Shutdown();
   if (receiver_.joinable()) receiver_.join();
+  output_.Write();
 }
 
 Session::~Session() {

@@ -73,7 +73,7 @@ void Session::UnlockTail() noexcept {
 void Session::WakeFlusher() noexcept {
   if (!flusher_asleep_) return;
   flusher_asleep_ = false;
-  flusher_wakes_.NotifyOne();
+  flusher_wakes_up_.NotifyOne();
 }
 
 CUresult Session::error() const noexcept {
@@ -104,7 +104,7 @@ void Session::RecordContextError(std::uint64_t context, CUresult result,
     }
     has_errors_.store(true, std::memory_order_release);
   } catch (...) {
-    Die(CUDA_ERROR_OUT_OF_MEMORY, "this process is out of memory");
+    FailForWantOfMemory();
   }
 }
 
@@ -126,7 +126,7 @@ void Session::BeginContextAnew(std::uint64_t context) noexcept {
       context_states_.push_back(anew);
     }
   } catch (...) {
-    Die(CUDA_ERROR_OUT_OF_MEMORY, "this process is out of memory");
+    FailForWantOfMemory();
   }
 }
 
@@ -169,6 +169,7 @@ Statistics Session::statistics() const {
     const MutexLock lock(mutex_);
     statistics.calls = calls_;
     statistics.round_trips = round_trips_ + 2;
+    statistics.flusher_wakes = flusher_wakes_;
   }
   const transport::ChannelCounts counts = channel_->counts();
   statistics.bytes_sent = counts.bytes_sent;
@@ -188,6 +189,13 @@ void Session::Flush(std::uint64_t last) noexcept {
     {
       const MutexLock lock(mutex_);
       if (sender_active_ || (tail_.empty() && !ping_ && !acknowledge_)) return;
+      if (dead_.load(std::memory_order_relaxed) != 0) {
+        // The owners of attached memory have been told, and may have freed it.
+        tail_.Clear();
+        ping_ = acknowledge_ = false;
+        tail_drained_.NotifyAll();
+        return;
+      }
       sender_active_ = true;
       std::swap(tail_, sending_);
       ++tail_batch_;
@@ -204,7 +212,7 @@ void Session::Flush(std::uint64_t last) noexcept {
         // What others have appended meanwhile is not for a caller to send who waits for an answer.
         if (!tail_.empty() || ping_ || acknowledge_) {
           flusher_asleep_ = false;
-          flusher_wakes_.NotifyOne();
+          flusher_wakes_up_.NotifyOne();
         }
         return;
       }
@@ -302,6 +310,7 @@ CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
     // Die() answers everybody, so this ends.
     while (!waiting.done) waiting.answered.Wait(mutex_);
   }
+  output_.Write();
   reply.Assign(std::move(waiting.body));
   if (waiting.result == CUDA_SUCCESS) return TakeAsyncError();
   if (IsSticky(waiting.result) && death() == CUDA_SUCCESS) {
@@ -316,9 +325,9 @@ void Session::RunFlusher() {
       const MutexLock lock(mutex_);
       while (!stopping_ && (sender_active_ || (tail_.empty() && !ping_ && !acknowledge_))) {
         flusher_asleep_ = true;
-        // A sender that is at work takes what has gathered; look again afterwards.
-        flusher_wakes_.WaitUntil(mutex_,
-                                 std::chrono::steady_clock::now() + std::chrono::milliseconds(100));
+        // A sender that is at work takes what has gathered, or says that it leaves it.
+        flusher_wakes_up_.Wait(mutex_);
+        ++flusher_wakes_;
       }
       flusher_asleep_ = false;
       if (stopping_) return;
@@ -331,10 +340,14 @@ void Session::RunFlusher() {
 // receiving
 
 void Session::RunReceiver() {
-  const Status status = ReceiveFrame();
-  if (!status.ok()) {
+  try {
+    const Status status = ReceiveFrame();
+    if (status.ok()) return;
     Die(status.code() == StatusCode::kInvalid ? CUDA_ERROR_UNKNOWN : CUDA_ERROR_DEVICE_UNAVAILABLE,
         status.message().c_str());
+  } catch (...) {
+    // What was not understood is lost, and with it the order of everything.
+    FailForWantOfMemory();
   }
 }
 
@@ -357,7 +370,7 @@ Status Session::ReceiveFrame() {
       const MutexLock lock(mutex_);
       ping_ = true;
       flusher_asleep_ = false;
-      flusher_wakes_.NotifyOne();
+      flusher_wakes_up_.NotifyOne();
       continue;
     }
     silent = 0;
@@ -384,7 +397,7 @@ Status Session::ReceiveFrame() {
         const MutexLock lock(mutex_);
         acknowledge_ = true;
         flusher_asleep_ = false;
-        flusher_wakes_.NotifyOne();
+        flusher_wakes_up_.NotifyOne();
         break;
       }
       case wire::FrameKind::kGoodbye:
@@ -414,9 +427,9 @@ Status Session::OnReplies(std::span<const std::byte> payload) {
     });
     if (found == waiting_.end()) return Status::Invalid("the server answered what nobody asked");
     Waiting& waiting = **found;
+    waiting.body.assign(body.begin(), body.end());  // May fail: then Die answers.
     waiting_.erase(found);
     waiting.result = static_cast<CUresult>(header.result);
-    waiting.body.assign(body.begin(), body.end());
     waiting.done = true;
     waiting.answered.NotifyOne();
   }
@@ -473,8 +486,7 @@ Status Session::OnPush(std::span<const std::byte> payload) {
     case wire::PushType::kOutput: {
       const auto text = decoder.GetBlob(payload.size());
       if (!decoder.finished()) break;
-      std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
+      output_.Add(text);
       return Status::Ok();
     }
     case wire::PushType::kHostCallback: {
@@ -485,6 +497,10 @@ Status Session::OnPush(std::span<const std::byte> payload) {
     }
   }
   return Status::Invalid("the server sent a push of unknown form");
+}
+
+void Session::FailForWantOfMemory() noexcept {
+  Die(CUDA_ERROR_OUT_OF_MEMORY, "this process is out of memory");
 }
 
 void Session::OnFarewell(std::span<const std::byte> payload) {

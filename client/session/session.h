@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "client/session/batch.h"
+#include "client/session/kernel_output.h"
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/transport/channel.h"
@@ -42,6 +43,7 @@ struct Statistics {
   std::uint64_t bytes_received = 0;
   std::uint64_t send_calls = 0;     // System calls.
   std::uint64_t receive_calls = 0;  // System calls.
+  std::uint64_t flusher_wakes = 0;  // Of the thread that sends what gathers.
   double seconds = 0;
 };
 
@@ -88,6 +90,9 @@ class Session {
   void ForgetContext(std::uint64_t context) noexcept EXCLUDES(errors_mutex_);
   // An asynchronous command's failure that has not been reported yet; reporting it forgets it.
   CUresult TakeAsyncError() noexcept;
+
+  // Something that must be sent or kept cannot be: every call from now on fails.
+  void FailForWantOfMemory() noexcept EXCLUDES(mutex_);
 
   // Registers memory that a device-to-host copy will fill; the id goes into the command. The bytes
   // are there when a later blocking call on the same stream has returned. Registration ends by
@@ -166,9 +171,9 @@ class Session {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 
   mutable Mutex mutex_;
-  CondVar tail_drained_;   // A batch was taken to be sent.
-  CondVar bulk_sent_;      // Bytes of attached memory have left.
-  CondVar flusher_wakes_;  // There is something to send.
+  CondVar tail_drained_;      // A batch was taken to be sent.
+  CondVar bulk_sent_;         // Bytes of attached memory have left.
+  CondVar flusher_wakes_up_;  // There is something to send.
   Batch tail_ GUARDED_BY(mutex_);
   Batch sending_;  // Of the thread that has `sender_active_`.
   bool sender_active_ GUARDED_BY(mutex_) = false;
@@ -183,6 +188,7 @@ class Session {
   std::vector<Waiting*> waiting_ GUARDED_BY(mutex_);
   std::uint64_t calls_ GUARDED_BY(mutex_) = 0;
   std::uint64_t round_trips_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t flusher_wakes_ GUARDED_BY(mutex_) = 0;
 
   std::atomic<std::uint64_t> sequence_{0};  // Written by the thread that has `sender_active_`.
   wire::Buffer payload_;                    // Receiver only.
@@ -205,6 +211,8 @@ class Session {
   };
   std::vector<ContextState> context_states_ GUARDED_BY(errors_mutex_);
   CUresult async_error_ GUARDED_BY(errors_mutex_) = CUDA_SUCCESS;
+
+  KernelOutput output_;
 
   std::thread flusher_;
   std::thread receiver_;

@@ -33,13 +33,13 @@ class ScriptedServer {
   using Wrap =
       std::function<std::unique_ptr<transport::Channel>(std::unique_ptr<transport::Channel>)>;
 
-  explicit ScriptedServer(std::uint32_t heartbeat_ms = 1000, const Wrap& wrap = {}) {
+  explicit ScriptedServer(std::uint32_t heartbeat_ms = 1000, const Wrap& wrap = {},
+                          client::Session::Options options = {}) {
     auto [client_end, server_end] = transport::MakeChannelPair();
     channel_ = std::move(server_end);
     std::thread shake([&] { Shake(heartbeat_ms); });
     wire::Grant grant;
     grant.gpus.push_back({"scripted:1", 0, 1 << 20, 100});
-    client::Session::Options options;
     options.map_window = false;
     std::unique_ptr<transport::Channel> end = std::move(client_end);
     if (wrap) end = wrap(std::move(end));

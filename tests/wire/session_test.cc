@@ -2,11 +2,13 @@
 // every way in which a server can go wrong. Nothing hangs: a call that did would end in the
 // test's time limit.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <future>
 
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/transport/faulty_channel.h"
+#include "farwarp/wire/push.h"
 #include "tests/wire/scripted_server.h"
 
 namespace farwarp::tests {
@@ -189,6 +191,149 @@ TEST(Session, AnIdleServerThatAnswersPingsIsAlive) {
     ++pings;
   }
   EXPECT_EQ(server.client().error(), CUDA_SUCCESS);
+}
+
+// A channel whose sends wait for a gate, and which counts what leaves of attached memory.
+class GatedChannel : public transport::Channel {
+ public:
+  struct Gate {
+    Mutex mutex;
+    CondVar changed;
+    bool closed = false;
+    bool waiting = false;
+    int attached = 0;
+  };
+  GatedChannel(std::unique_ptr<Channel> inner, Gate& gate)
+      : inner_(std::move(inner)), gate_(gate) {}
+  Status Send(const wire::FrameHeader& header, std::span<const std::byte> first,
+              std::span<const std::byte> second, Deadline deadline) override {
+    {
+      const MutexLock lock(gate_.mutex);
+      if (!second.empty()) ++gate_.attached;
+      gate_.waiting = true;
+      gate_.changed.NotifyAll();
+      while (gate_.closed) gate_.changed.Wait(gate_.mutex);
+    }
+    return inner_->Send(header, first, second, deadline);
+  }
+  Result<wire::FrameHeader> ReceiveHeader(Deadline deadline) override {
+    return inner_->ReceiveHeader(deadline);
+  }
+  Status ReceivePayload(std::span<std::byte> to, Deadline deadline) override {
+    return inner_->ReceivePayload(to, deadline);
+  }
+  void Shutdown() noexcept override { inner_->Shutdown(); }
+  transport::ChannelCounts counts() const noexcept override { return inner_->counts(); }
+
+ private:
+  const std::unique_ptr<Channel> inner_;
+  Gate& gate_;
+};
+
+TEST(Session, AttachedMemoryIsNotTouchedAfterTheEnd) {
+  GatedChannel::Gate gate;
+  ScriptedServer server(
+      1000, [&](auto inner) { return std::make_unique<GatedChannel>(std::move(inner), gate); });
+  {
+    const MutexLock lock(gate.mutex);
+    gate.closed = true;
+    gate.waiting = false;
+  }
+  auto sender = std::async(std::launch::async, [&] { return CallOnce(server.client()); });
+  {
+    const MutexLock lock(gate.mutex);
+    while (!gate.waiting) gate.changed.Wait(gate.mutex);
+  }
+  // Gathers behind the sender, who stands at the gate.
+  const auto before = server.client().statistics().calls;
+  auto bulk = std::async(std::launch::async, [&] {
+    const std::vector<std::byte> data(100000);
+    client::Command command(server.client(), 7);
+    command.AttachBulk(1, data.data(), data.size());
+    return command.Post();
+  });
+  while (server.client().statistics().calls == before) std::this_thread::yield();
+  server.channel().Shutdown();
+  while (server.client().death() == CUDA_SUCCESS) std::this_thread::yield();
+  {
+    const MutexLock lock(gate.mutex);
+    gate.closed = false;
+    gate.changed.NotifyAll();
+  }
+  EXPECT_NE(sender.get(), CUDA_SUCCESS);
+  EXPECT_NE(bulk.get(), CUDA_SUCCESS);
+  server.client().Stop();
+  const MutexLock lock(gate.mutex);
+  EXPECT_EQ(gate.attached, 0);
+}
+
+TEST(Session, MemoryThatRunsOutInTheReceiverEndsTheSessionOnly) {
+  client::Session::Options options;
+  options.on_host_callback = [](std::uint64_t) { throw std::bad_alloc(); };
+  ScriptedServer server(1000, {}, std::move(options));
+  auto call = std::async(std::launch::async, [&] { return CallOnce(server.client()); });
+  ASSERT_FALSE(server.Receive().empty());
+  wire::Buffer payload;
+  wire::Encoder encoder(payload);
+  encoder.Put(wire::PushType::kHostCallback);
+  encoder.Put(std::uint64_t{1});
+  server.SendFrame(FrameKind::kPush, payload);
+  EXPECT_EQ(call.get(), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(CallOnce(server.client()), CUDA_ERROR_OUT_OF_MEMORY);
+}
+
+// The time of an idle session is counted in heartbeats.
+TEST(Session, NothingWakesUpWhenNothingIsToDo) {
+  ScriptedServer server(400);
+  EXPECT_EQ(CallAfter(server, [] {}), CUDA_SUCCESS);
+  const auto before = server.client().statistics().flusher_wakes;
+  constexpr std::uint64_t kPings = 2;
+  for (std::uint64_t pings = 0; pings < kPings;) {
+    const auto header = server.channel().ReceiveHeader(Soon());
+    ASSERT_TRUE(header.ok());
+    ASSERT_EQ(header->kind, FrameKind::kPing);
+    ++pings;
+    server.SendFrame(FrameKind::kAck, {});
+  }
+  EXPECT_LE(server.client().statistics().flusher_wakes - before, 2 * kPings);
+}
+
+TEST(Session, AFullStandardOutputStallsOnlyWhoWritesIt) {
+  ScriptedServer server(1000);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  std::fflush(stdout);
+  const int before = ::dup(STDOUT_FILENO);
+  ASSERT_EQ(::dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
+  ::close(ends[1]);
+  const std::size_t kText = std::size_t{1} << 20;  // More than a pipe holds.
+  wire::Buffer payload;
+  wire::Encoder encoder(payload);
+  encoder.Put(wire::PushType::kOutput);
+  encoder.PutString(std::string(kText, 'x'));
+  server.SendFrame(FrameKind::kPush, payload);
+  server.SendFrame(FrameKind::kPing, {});
+  const auto answer = server.channel().ReceiveHeader(Deadline::After(std::chrono::seconds(3)));
+  const bool answered = answer.ok() && answer->kind == FrameKind::kAck;
+  // Who has waited for the GPU has the text out when the call returns.
+  auto read = std::async(std::launch::async, [&] {
+    std::string text;
+    char part[4096];
+    while (text.size() < kText) {
+      const ssize_t got = ::read(ends[0], part, sizeof part);
+      if (got <= 0) break;
+      text.append(part, static_cast<std::size_t>(got));
+    }
+    return text;
+  });
+  const CUresult result = CallAfter(server, [] {});
+  ::dup2(before, STDOUT_FILENO);
+  ::close(before);
+  const std::string text = read.get();
+  ::close(ends[0]);
+  EXPECT_TRUE(answered);
+  EXPECT_EQ(result, CUDA_SUCCESS);
+  EXPECT_EQ(text, std::string(kText, 'x'));
 }
 
 TEST(Session, AFarewellSaysWhatTheErrorIs) {
