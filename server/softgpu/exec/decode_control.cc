@@ -225,6 +225,15 @@ void FunctionDecoder::One(const Instruction& i) {
     case Opcode::kBar:
     case Opcode::kBarrier:
       return BarrierOf(i);
+    case Opcode::kMma:
+      return MatrixMultiplyOf(i);
+    case Opcode::kWmma:
+      return i.Has(Mod::kMma) ? MatrixMultiplyOf(i) : MatrixMemoryOf(i);
+    case Opcode::kLdmatrix:
+    case Opcode::kStmatrix:
+      return TilesOf(i);
+    case Opcode::kMovmatrix:
+      return Arithmetic(i, TransposeTile);
     case Opcode::kCall:
       return CallOf(i);
     case Opcode::kBra:

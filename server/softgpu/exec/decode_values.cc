@@ -35,6 +35,8 @@ Type FunctionDecoder::OperandType(const Instruction& i, size_t index) const {
     case Opcode::kDp4a:
     case Opcode::kDp2a:
       return Type::kB32;
+    case Opcode::kMovmatrix:
+      return Type::kB32;
     case Opcode::kTestp:
       return index == 0 ? Type::kPred : type;
     default:

@@ -1,6 +1,6 @@
 // FunctionDecoder: one function's way from the syntax tree to decoded instructions. Used by
-// decoder.cc alone; its parts by topic are decode_memory.cc, decode_values.cc and
-// decode_control.cc. One thread.
+// decoder.cc alone; its parts by topic are decode_memory.cc, decode_values.cc,
+// decode_matrix.cc and decode_control.cc. One thread.
 #pragma once
 
 #include <bit>
@@ -386,6 +386,12 @@ class FunctionDecoder {
   void Arithmetic(const Instruction& i, Handler run);
   void Collective(const Instruction& i);
   void BarrierOf(const Instruction& i);
+  void MatrixMultiplyOf(const Instruction& i);
+  void MatrixMemoryOf(const Instruction& i);
+  void TilesOf(const Instruction& i);
+  uint32_t MatrixIndex(const Instruction& i, const MatrixForm& form);
+  bool Registers(const Instruction& i, const Operand& operand, Type type, bool written,
+                 size_t count, std::vector<uint32_t>& slots);
   void CallOf(const Instruction& i);
   void BranchOf(const Instruction& i);
   static Handler WithoutOperands(Opcode opcode);

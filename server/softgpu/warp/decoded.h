@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "server/softgpu/warp/matrix_layout.h"
+
 namespace farwarp::softgpu {
 
 struct Warp;
@@ -57,6 +59,7 @@ struct DecodedKernel {
   std::vector<uint32_t> slots;
   std::vector<DecodedFunction> functions;
   std::vector<CallSite> calls;
+  std::vector<MatrixForm> matrices;  // Each once; Ins::target's lower half is an index.
   uint32_t static_shared_bytes = 0;
   uint64_t local_bytes = 0;  // Of the kernel alone; calls take more.
   uint32_t registers = 0;    // 32-bit registers of the largest function, approximately.

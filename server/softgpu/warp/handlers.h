@@ -81,6 +81,21 @@ void WarpSync(Warp& warp, const Ins& ins);  // a: member mask
 Handler FindBarrier(
     const Instruction& instruction);  // a: number, b: count or kNoSlot, c: predicate; d: result
 
+// True if all lanes of the warp that have not exited are here. Otherwise the group goes back to the
+// instruction and waits for the others, which join it there.
+bool GatheredLive(Warp& warp);
+
+// Matrices. target's lower half: index of the form; slots: registers of D, A, B, C. Loads and
+// stores: registers in slots, address as for ld, b: stride in elements.
+Handler FindMatrixMultiply(const MatrixForm& form);
+Handler FindMatrixLoad(const MatrixForm& form);   // wmma.load
+Handler FindMatrixStore(const MatrixForm& form);  // wmma.store
+void LoadTiles(Warp& warp, const Ins& ins);       // ldmatrix of 8 x 8 elements of 16 bits
+void LoadByteTiles(Warp& warp, const Ins& ins);   // ldmatrix of 16 x 16 bytes, transposed
+void StoreTiles(Warp& warp, const Ins& ins);      // stmatrix
+void StoreByteTiles(Warp& warp, const Ins& ins);  // stmatrix of 16 x 8 bytes, transposed
+void TransposeTile(Warp& warp, const Ins& ins);   // movmatrix: d, a
+
 // Special registers by name ("%tid.x"); nullptr if unknown.
 Handler FindSpecial(std::string_view name, uint32_t register_bytes);
 

@@ -9,10 +9,7 @@ namespace {
 
 // For an instruction that needs all lanes of its member mask: true if they are here. Otherwise the
 // group goes back to the instruction and waits for the others, which join it there.
-bool Gathered(Warp& warp, const Ins& ins) {
-  if (ins.imm == kNoSlot) return true;  // The old forms take whoever is there.
-  const uint32_t first = static_cast<uint32_t>(__builtin_ctz(warp.active));
-  const uint32_t members = warp.Reg<uint32_t>(static_cast<uint32_t>(ins.imm))[first] & warp.live;
+bool Gathered(Warp& warp, uint32_t members) {
   if ((members & ~warp.active) == 0) return true;
   if ((members & ~warp.mask) == 0)
     return true;  // Members that this instruction's guard excludes will not come.
@@ -21,6 +18,12 @@ bool Gathered(Warp& warp, const Ins& ins) {
   warp.mask = 0;
   warp.event = Event::kParked;
   return false;
+}
+bool Gathered(Warp& warp, const Ins& ins) {
+  if (ins.imm == kNoSlot) return true;  // The old forms take whoever is there.
+  const uint32_t first = static_cast<uint32_t>(__builtin_ctz(warp.active));
+  const uint32_t members = warp.Reg<uint32_t>(static_cast<uint32_t>(ins.imm))[first] & warp.live;
+  return Gathered(warp, members);
 }
 
 enum class Shuffle { kUp, kDown, kBfly, kIdx };
@@ -173,6 +176,10 @@ void ArriveAt(Warp& warp, const Ins& ins) {
 }
 
 }  // namespace
+
+bool GatheredLive(Warp& warp) {
+  return Gathered(warp, warp.live);
+}
 
 Handler FindShuffle(const Instruction& i) {
   if (i.Has(Mod::kUp)) return ShuffleLanes<Shuffle::kUp>;
