@@ -7,6 +7,28 @@ namespace farwarp::server {
 using wire::Handle;
 using wire::HandleKind;
 
+namespace {
+
+// Objects that the driver destroys together with the context in which they were made.
+bool EndsWithContext(HandleKind kind) {
+  switch (kind) {
+    case HandleKind::kModule:
+    case HandleKind::kFunction:
+    case HandleKind::kStream:
+    case HandleKind::kEvent:
+    case HandleKind::kArray:
+    case HandleKind::kMipmappedArray:
+    case HandleKind::kLinkState:
+    case HandleKind::kTexRef:
+    case HandleKind::kSurfRef:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 Call::Call(Session& session, std::uint32_t id, std::uint64_t ticket,
            std::span<const std::byte> body)
     : session_(session), id_(id), ticket_(ticket), args_(body) {}
@@ -41,10 +63,8 @@ Handle Call::ReadNew(HandleKind kind) {
 }
 
 void Call::Bind(Handle handle, void* driver_object) {
-  const HandleKind kind = handle.kind();
-  const bool of_context = kind == HandleKind::kStream || kind == HandleKind::kEvent ||
-                          kind == HandleKind::kModule || kind == HandleKind::kFunction;
-  handles().Bind(handle, driver_object, of_context ? session_.current_context() : Handle());
+  handles().Bind(handle, driver_object,
+                 EndsWithContext(handle.kind()) ? session_.current_context() : Handle());
 }
 
 void* Call::Take(HandleKind kind) {

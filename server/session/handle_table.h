@@ -40,11 +40,18 @@ class HandleTable {
     }
     return object;
   }
-  // Forgets what has ended with `owner`.
-  void RemoveOwnedBy(wire::Handle owner) noexcept {
+  // Null if the object has none.
+  wire::Handle OwnerOf(wire::Handle handle) const noexcept {
+    return wire::Handle(Find(handle) != nullptr ? SlotOf(handle)->owner : 0);
+  }
+  // Forgets what has ended with `owner`, and calls `visit` with each handle.
+  template <typename Visit>
+  void RemoveOwnedBy(wire::Handle owner, Visit visit) {
     for (auto& slots : kinds_) {
       for (Slot& slot : slots) {
-        if (slot.object != nullptr && slot.owner == owner.bits()) slot.object = nullptr;
+        if (slot.object == nullptr || slot.owner != owner.bits()) continue;
+        slot.object = nullptr;
+        visit(wire::Handle(slot.handle));
       }
     }
   }

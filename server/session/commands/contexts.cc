@@ -6,6 +6,7 @@
 #include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
 #include "server/session/commands/wait.h"
+#include "server/session/handle_table.h"
 #include "server/session/session.h"
 
 namespace farwarp::server {
@@ -24,6 +25,8 @@ CUdevice* DeviceOf(Call& call, std::uint32_t vgpu) {
 // The context that the program takes for the primary one of `vgpu`.
 CUresult RetainPrimary(const driver::Table& driver, VgpuMemory& vgpu, unsigned flags,
                        CUcontext* context) {
+  // The client counts by itself. Two handles of one context would let it end under the other.
+  if (vgpu.primary.bits() != 0) return CUDA_ERROR_INVALID_VALUE;
   if (!vgpu.shares_device) {
     // Flags of an active context change too; a driver that refuses keeps its own.
     static_cast<void>(driver.cuDevicePrimaryCtxSetFlags_v2(vgpu.device, flags));
@@ -35,15 +38,12 @@ CUresult RetainPrimary(const driver::Table& driver, VgpuMemory& vgpu, unsigned f
     if (result != CUDA_SUCCESS) return result;
     static_cast<void>(driver.cuCtxPopCurrent_v2(&popped));
   }
-  ++vgpu.stand_in_users;
   *context = vgpu.stand_in;
   return CUDA_SUCCESS;
 }
 
 CUresult ReleasePrimary(const driver::Table& driver, VgpuMemory& vgpu) {
   if (!vgpu.shares_device) return driver.cuDevicePrimaryCtxRelease_v2(vgpu.device);
-  if (vgpu.stand_in_users == 0) return CUDA_ERROR_INVALID_CONTEXT;
-  if (--vgpu.stand_in_users != 0) return CUDA_SUCCESS;
   return driver.cuCtxDestroy_v2(std::exchange(vgpu.stand_in, nullptr));
 }
 
@@ -55,9 +55,9 @@ VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
 
 // Before a context ends: nothing of ours may live in it, and it may not stay current.
 void LeaveContext(Call& call, Handle handle, CUcontext context) {
-  StateOf(call).DropContext(context);
+  call.handles().Remove(handle);
+  StateOf(call).DropContext(context, handle, call.handles());
   call.session().ForgetError(handle);
-  call.handles().RemoveOwnedBy(handle);
   if (call.session().IsCurrent(handle)) {
     static_cast<void>(call.driver().cuCtxSetCurrent(nullptr));
   }
@@ -74,6 +74,7 @@ void HandleRetainPrimaryContext(Call& call) {
   CUresult result = RetainPrimary(call.driver(), *vgpu, flags, &context);
   if (result == CUDA_SUCCESS) {
     call.Bind(handle, context);
+    vgpu->primary = handle;
     // The client has had this handle current in an earlier life and says nothing.
     if (call.session().IsCurrent(handle)) result = call.driver().cuCtxSetCurrent(context);
   }
@@ -82,11 +83,15 @@ void HandleRetainPrimaryContext(Call& call) {
 
 void HandleReleasePrimaryContext(Call& call) {
   const Handle handle = PeekHandle(call);
-  auto* context = static_cast<CUcontext>(call.Take(HandleKind::kContext));
+  auto* context = call.Resolve<CUcontext>(HandleKind::kContext);
   VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
+  if (vgpu == nullptr || vgpu->primary.bits() != handle.bits()) call.MarkBad();
   if (!Readable(call)) return;
   LeaveContext(call, handle, context);
-  call.Finish(ReleasePrimary(call.driver(), *vgpu));
+  vgpu->primary = {};
+  const CUresult result = ReleasePrimary(call.driver(), *vgpu);
+  StateOf(call).ContextEnded(context);
+  call.Finish(result);
 }
 
 void HandleSetPrimaryContextFlags(Call& call) {
@@ -116,10 +121,13 @@ void HandleCreateContext(Call& call) {
 
 void HandleDestroyContext(Call& call) {
   const Handle handle = PeekHandle(call);
-  auto* context = static_cast<CUcontext>(call.Take(HandleKind::kContext));
+  auto* context = call.Resolve<CUcontext>(HandleKind::kContext);
+  if (StateOf(call).IsPrimary(handle)) call.MarkBad();
   if (!Readable(call)) return;
   LeaveContext(call, handle, context);
-  call.Finish(call.driver().cuCtxDestroy_v2(context));
+  const CUresult result = call.driver().cuCtxDestroy_v2(context);
+  StateOf(call).ContextEnded(context);
+  call.Finish(result);
 }
 
 void HandleSynchronizeContext(Call& call) {

@@ -118,7 +118,7 @@ void HandleCopyToDevice(Call& call) {
       CopyBox(call.driver(), OnDevice(to), Host(staged->data(), extent), extent, stream);
   if (result == CUDA_SUCCESS) {
     // Owning the buffer until then is all that the function does.
-    result = EnqueueHostFunction(call, stream, [staged] {});
+    result = ReleaseBehind(call, stream, [staged] {});
   }
   call.Finish(result);
 }
@@ -136,7 +136,7 @@ void HandleCopyFromDevice(Call& call) {
       CopyBox(call.driver(), Host(staged->data(), extent), OnDevice(from), extent, stream);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   Session& session = call.session();
-  result = EnqueueHostFunction(call, stream, [&session, staged, transfer, bytes] {
+  result = ReleaseBehind(call, stream, [&session, staged, transfer, bytes] {
     session.SendBulk(transfer, {staged->data(), static_cast<std::size_t>(bytes)}, staged);
   });
   if (result != CUDA_SUCCESS || !call.has_ticket()) return call.Finish(result);

@@ -10,6 +10,8 @@
 #include "server/session/commands/commands.h"
 #include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
+#include "server/session/handle_table.h"
+#include "server/session/session.h"
 
 namespace farwarp::server {
 
@@ -188,7 +190,7 @@ CUresult PutLibraryTable(Call& call, CUlibrary library, std::vector<CUkernel>* k
 void AnswerVariable(Call& call, Handle owner, CUresult result, CUdeviceptr address,
                     std::size_t bytes) {
   if (result == CUDA_SUCCESS) {
-    StateOf(call).AddVariable(owner, address, bytes);
+    StateOf(call).AddVariable(owner, call.session().current_context(), address, bytes);
     call.results().Put(static_cast<std::uint64_t>(address));
     call.results().Put(static_cast<std::uint64_t>(bytes));
   }
@@ -249,7 +251,8 @@ void HandleBindFunction(Call& call) {
   if (!Readable(call)) return;
   LoadedModule& module = StateOf(call).modules[handle.bits()];
   if (index >= module.functions.size()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
-  call.Bind(function, module.functions[index]);
+  // Of the module's context, whichever is current.
+  call.handles().Bind(function, module.functions[index], call.handles().OwnerOf(handle));
   module.bound.push_back(function);
   call.Finish(CUDA_SUCCESS);
 }

@@ -24,10 +24,19 @@ std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std:
   std::vector<std::byte*> surplus;
   {
     const MutexLock lock(mutex_);
-    const auto until = std::chrono::steady_clock::now() + kPatience;
-    while (in_use_ + capacity > kMaxBytes) {
-      if (returned_.WaitUntil(mutex_, until) == std::cv_status::timeout) return nullptr;
+    auto until = std::chrono::steady_clock::now() + kPatience;
+    std::uint64_t returns = returns_;
+    while (!closed_ && in_use_ + capacity > kMaxBytes) {
+      const auto woken = returned_.WaitUntil(mutex_, until);
+      // Slow is not stuck: patience ends when nothing at all comes back.
+      if (returns != returns_) {
+        returns = returns_;
+        until = std::chrono::steady_clock::now() + kPatience;
+      } else if (woken == std::cv_status::timeout) {
+        return nullptr;
+      }
     }
+    if (closed_) return nullptr;
     in_use_ += capacity;
     List& list = lists_[context];
     life = list.life;
@@ -59,11 +68,18 @@ std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std:
 void Staging::Return(const Buffer& buffer) noexcept {
   const MutexLock lock(mutex_);
   in_use_ -= buffer.capacity_;
+  ++returns_;
   List& list = lists_[buffer.context_];
   if (list.life == buffer.life_) {
     kept_ += buffer.capacity_;
     list.free.emplace(buffer.capacity_, buffer.data_);
   }
+  returned_.NotifyAll();
+}
+
+void Staging::Close() noexcept {
+  const MutexLock lock(mutex_);
+  closed_ = true;
   returned_.NotifyAll();
 }
 

@@ -46,6 +46,8 @@ class Staging : public std::enable_shared_from_this<Staging> {
 
   // nullptr if there is no memory, or none became free in time. A context must be current.
   std::shared_ptr<Buffer> Take(const driver::Table& driver, std::size_t bytes) EXCLUDES(mutex_);
+  // Nobody waits any more, now and later: the session ends.
+  void Close() noexcept EXCLUDES(mutex_);
   // The context is about to end, and with it the memory that was allocated in it.
   void Forget(CUcontext context) EXCLUDES(mutex_);
 
@@ -62,6 +64,8 @@ class Staging : public std::enable_shared_from_this<Staging> {
   std::map<CUcontext, List> lists_ GUARDED_BY(mutex_);
   std::size_t in_use_ GUARDED_BY(mutex_) = 0;
   std::size_t kept_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t returns_ GUARDED_BY(mutex_) = 0;
+  bool closed_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace farwarp::server

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "farwarp/base/log.h"
+#include "server/session/handle_table.h"
 #include "server/session/quota.h"
 
 namespace farwarp::server {
@@ -52,9 +53,16 @@ CommandState::~CommandState() {
   if (window_bytes_ != 0) driver_.cuMemAddressFree(window_base_, window_bytes_);
 }
 
-void CommandState::DropContext(CUcontext context) {
+void CommandState::DropContext(CUcontext context, wire::Handle handle, HandleTable& handles) {
   waits.pairs.Drop(driver_, context);
   staging->Forget(context);
+  handles.RemoveOwnedBy(handle, [this](wire::Handle ended) {
+    if (!ended.Is(wire::HandleKind::kModule)) return;
+    modules.erase(ended.bits());
+    DropVariables(ended);
+  });
+  std::erase_if(variables_,
+                [&](const auto& entry) { return entry.second.context == handle.bits(); });
 }
 
 CUresult CommandState::Open(const std::vector<CUdevice>& devices, std::uint64_t base,

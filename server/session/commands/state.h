@@ -6,6 +6,7 @@
 // finished the session's work and before its contexts are.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,6 +25,7 @@
 namespace farwarp::server {
 
 class Call;
+class HandleTable;
 class Quota;
 
 // The memory of one vGPU.
@@ -44,7 +46,7 @@ struct VgpuMemory {
   // of its own instead, so that a kernel's fault on one does not end the work on another.
   bool shares_device = false;
   CUcontext stand_in = nullptr;
-  unsigned stand_in_users = 0;
+  wire::Handle primary;  // What stands for its primary context, while there is one.
 };
 
 // Host functions that streams wait for. Shared with functions that the driver may still call.
@@ -84,9 +86,19 @@ class CommandState {
   // The driver promises that new physical memory is zero: nothing needs to be cleared.
   void TrustFreshMemory() noexcept { fresh_memory_ = true; }
   // The session's connection is gone or going: whatever waits for the client waits no more.
-  void Close() noexcept { host_functions->Close(); }
-  // A context is about to end.
-  void DropContext(CUcontext context);
+  void Close() noexcept {
+    host_functions->Close();
+    staging->Close();
+  }
+  // A context is about to end: forgets what of the session lives in it. `handle` is the client's.
+  void DropContext(CUcontext context, wire::Handle handle, HandleTable& handles);
+  // It has ended: what waited in its streams will never be called.
+  void ContextEnded(CUcontext context) { waits.functions.Drop(context); }
+  bool IsPrimary(wire::Handle context) const {
+    return std::any_of(vgpus_.begin(), vgpus_.end(), [&](const VgpuMemory& vgpu) {
+      return vgpu.primary.bits() == context.bits();
+    });
+  }
 
   // Reserves the address window [base, base + bytes) and divides it among `devices`. Charges each
   // vGPU's first credit, which is returned in `credit`.
@@ -106,8 +118,9 @@ class CommandState {
   }
   // True if every byte that the copy touches is device memory of this session.
   bool Covers(const wire::CopyPlane& plane, const wire::CopyExtent& extent) const;
-  void AddVariable(wire::Handle owner, std::uint64_t address, std::uint64_t bytes) {
-    variables_[address] = {bytes, owner.bits()};
+  void AddVariable(wire::Handle owner, wire::Handle context, std::uint64_t address,
+                   std::uint64_t bytes) {
+    variables_[address] = {bytes, owner.bits(), context.bits()};
   }
   void DropVariables(wire::Handle owner) {
     std::erase_if(variables_,
@@ -123,7 +136,8 @@ class CommandState {
  private:
   struct Variable {
     std::uint64_t bytes;
-    std::uint64_t owner;
+    std::uint64_t owner;    // Module or library.
+    std::uint64_t context;  // One of a library has another address in each.
   };
 
   CUresult MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);

@@ -50,21 +50,31 @@ void WaitThreads::RunThread() {
   }
 }
 
-CUresult StreamFunctions::Enqueue(const driver::Table& driver, CUstream stream,
-                                  std::function<void()> function) {
+CUresult StreamFunctions::Enqueue(const driver::Table& driver, CUcontext context, CUstream stream,
+                                  std::function<void()> function, bool keep) {
   Entry* entry;
   {
     const MutexLock lock(mutex_);
-    entries_.push_back({this, {}, std::move(function)});
+    entries_.push_back({this, context, {}, std::move(function)});
     entry = &entries_.back();
     entry->self = std::prev(entries_.end());
   }
   const CUresult result = driver.cuLaunchHostFunc(stream, &Reached, entry);
-  if (result != CUDA_SUCCESS) {
+  if (result != CUDA_SUCCESS && !keep) {
     const MutexLock lock(mutex_);
     entries_.erase(entry->self);
   }
   return result;
+}
+
+void StreamFunctions::Drop(CUcontext context) {
+  std::list<Entry> dropped;  // What they own may take locks of its own.
+  const MutexLock lock(mutex_);
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    const auto next = std::next(it);
+    if (it->context == context) dropped.splice(dropped.end(), entries_, it);
+    it = next;
+  }
 }
 
 void StreamFunctions::Reached(void* pointer) {
@@ -143,8 +153,10 @@ bool MayWait(Call& call) {
 
 CUcontext ContextOf(Call& call, CUstream stream) {
   CUcontext context = nullptr;
-  const CUresult result = stream == nullptr ? call.driver().cuCtxGetCurrent(&context)
-                                            : call.driver().cuStreamGetCtx(stream, &context);
+  // 0, 1 and 2 are the special streams of the current context.
+  const CUresult result = reinterpret_cast<std::uintptr_t>(stream) <= 2
+                              ? call.driver().cuCtxGetCurrent(&context)
+                              : call.driver().cuStreamGetCtx(stream, &context);
   return result == CUDA_SUCCESS ? context : nullptr;
 }
 
@@ -224,7 +236,13 @@ void WaitForEvent(Call& call, CUevent event) {
 }
 
 CUresult EnqueueHostFunction(Call& call, CUstream stream, std::function<void()> function) {
-  return StateOf(call).waits.functions.Enqueue(call.driver(), stream, std::move(function));
+  return StateOf(call).waits.functions.Enqueue(call.driver(), ContextOf(call, stream), stream,
+                                               std::move(function), false);
+}
+
+CUresult ReleaseBehind(Call& call, CUstream stream, std::function<void()> function) {
+  return StateOf(call).waits.functions.Enqueue(call.driver(), ContextOf(call, stream), stream,
+                                               std::move(function), true);
 }
 
 }  // namespace farwarp::server

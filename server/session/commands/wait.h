@@ -53,12 +53,17 @@ class WaitThreads {
 // calls are freed with the object. Thread-safe; must outlive the contexts.
 class StreamFunctions {
  public:
-  CUresult Enqueue(const driver::Table& driver, CUstream stream, std::function<void()> function)
-      EXCLUDES(mutex_);
+  // On failure the function is gone, or kept until the context ends if `keep` says so: the stream
+  // may still be using what it owns.
+  CUresult Enqueue(const driver::Table& driver, CUcontext context, CUstream stream,
+                   std::function<void()> function, bool keep) EXCLUDES(mutex_);
+  // The driver has destroyed the context and calls none of its functions any more.
+  void Drop(CUcontext context) EXCLUDES(mutex_);
 
  private:
   struct Entry {
     StreamFunctions* owner;
+    CUcontext context;
     std::list<Entry>::iterator self;
     std::function<void()> function;
   };
@@ -100,6 +105,9 @@ struct Waits {
 void WaitForContext(Call& call, CUcontext context);
 void WaitForStream(Call& call, CUstream stream);
 void WaitForEvent(Call& call, CUevent event);
+// Behind what the stream was given so far.
 CUresult EnqueueHostFunction(Call& call, CUstream stream, std::function<void()> function);
+// The same, for a function that owns what earlier work in the stream uses: it outlives a failure.
+CUresult ReleaseBehind(Call& call, CUstream stream, std::function<void()> function);
 
 }  // namespace farwarp::server
