@@ -25,9 +25,16 @@ std::optional<std::uint64_t> DeviceHeap::Allocate(std::uint64_t bytes, std::uint
   const auto best = free_by_size_.lower_bound({size, 0});
   if (best == free_by_size_.end()) return std::nullopt;
   const auto [free_bytes, address] = *best;
+  const auto allocation =
+      allocations_.try_emplace(address, Allocation{address, bytes, owner, next_serial_}).first;
+  try {
+    if (free_bytes > size) InsertFree(address + size, free_bytes - size);
+  } catch (...) {
+    allocations_.erase(allocation);
+    throw;
+  }
   EraseFree(free_.find(address));
-  if (free_bytes > size) InsertFree(address + size, free_bytes - size);
-  allocations_[address] = Allocation{address, bytes, owner, next_serial_++};
+  ++next_serial_;
   allocated_bytes_ += size;
   return address;
 }
@@ -42,8 +49,13 @@ std::optional<DeviceHeap::Range> DeviceHeap::AddRange(std::uint64_t bytes) {
   }
   if (window_.address + window_.bytes - at < bytes) return std::nullopt;
   ranges_[at] = bytes;
+  try {
+    InsertFree(at, bytes);
+  } catch (...) {
+    ranges_.erase(at);
+    throw;
+  }
   mapped_bytes_ += bytes;
-  InsertFree(at, bytes);
   return Range{at, bytes};
 }
 
@@ -51,6 +63,9 @@ bool DeviceHeap::Free(std::uint64_t address) {
   const auto found = allocations_.find(address);
   if (found == allocations_.end()) return false;
   const std::uint64_t size = RoundUp(found->second.bytes, kAlignment);
+  // The only memory that this needs; nothing fails from here on.
+  std::map<std::uint64_t, std::uint64_t> block{{address, size}};
+  std::set<std::pair<std::uint64_t, std::uint64_t>> block_by_size{{size, address}};
   allocations_.erase(found);
   allocated_bytes_ -= size;
   // Join with free neighbours of the same range: ranges are unmapped one by one, so no block may
@@ -70,11 +85,17 @@ bool DeviceHeap::Free(std::uint64_t address) {
       EraseFree(before);
     }
   }
-  InsertFree(begin, end - begin);
+  auto node = block.extract(block.begin());
+  node.key() = begin;
+  node.mapped() = end - begin;
+  free_.insert(std::move(node));
+  auto node_by_size = block_by_size.extract(block_by_size.begin());
+  node_by_size.value() = {end - begin, begin};
+  free_by_size_.insert(std::move(node_by_size));
   return true;
 }
 
-std::vector<DeviceHeap::Range> DeviceHeap::TakeEmptyRanges(std::uint64_t keep_bytes) {
+std::vector<DeviceHeap::Range> DeviceHeap::EmptyRanges(std::uint64_t keep_bytes) const {
   std::vector<Range> empty;
   std::uint64_t empty_bytes = 0;
   for (const auto& [address, bytes] : ranges_) {
@@ -86,16 +107,16 @@ std::vector<DeviceHeap::Range> DeviceHeap::TakeEmptyRanges(std::uint64_t keep_by
   std::sort(empty.begin(), empty.end(), [](const Range& a, const Range& b) {
     return std::pair(b.bytes, a.address) < std::pair(a.bytes, b.address);
   });
-  std::vector<Range> taken;
-  for (const Range& range : empty) {
-    if (empty_bytes <= keep_bytes) break;
-    EraseFree(free_.find(range.address));
-    ranges_.erase(range.address);
-    mapped_bytes_ -= range.bytes;
-    empty_bytes -= range.bytes;
-    taken.push_back(range);
-  }
-  return taken;
+  std::size_t count = 0;
+  while (count < empty.size() && empty_bytes > keep_bytes) empty_bytes -= empty[count++].bytes;
+  empty.resize(count);
+  return empty;
+}
+
+void DeviceHeap::RemoveEmptyRange(const Range& range) noexcept {
+  EraseFree(free_.find(range.address));
+  ranges_.erase(range.address);
+  mapped_bytes_ -= range.bytes;
 }
 
 std::optional<DeviceHeap::Allocation> DeviceHeap::Find(std::uint64_t address) const {
@@ -158,8 +179,13 @@ bool DeviceHeap::Consistent() const {
 }
 
 void DeviceHeap::InsertFree(std::uint64_t address, std::uint64_t bytes) {
-  free_[address] = bytes;
-  free_by_size_.insert({bytes, address});
+  const auto free = free_.try_emplace(address, bytes).first;
+  try {
+    free_by_size_.insert({bytes, address});
+  } catch (...) {
+    free_.erase(free);
+    throw;
+  }
 }
 
 void DeviceHeap::EraseFree(std::map<std::uint64_t, std::uint64_t>::iterator free) {

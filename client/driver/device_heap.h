@@ -7,7 +7,7 @@
 // into mapped memory gets a new range just large enough, so a large allocation ends up with one
 // that is empty, and can go back to the server, as soon as it is freed.
 //
-// External lock. Pure: no I/O, no clock.
+// External lock. Pure: no I/O, no clock. What throws because memory runs out leaves no trace.
 #pragma once
 
 #include <cstdint>
@@ -48,9 +48,11 @@ class DeviceHeap {
   std::optional<Range> AddRange(std::uint64_t bytes);
   // Frees the allocation that begins at `address`; false if none does.
   bool Free(std::uint64_t address);
-  // Forgets ranges without allocations until at most `keep_bytes` of them are left, and returns
-  // them for unmapping; those of large allocations first.
-  std::vector<Range> TakeEmptyRanges(std::uint64_t keep_bytes);
+  // Ranges without allocations that would have to go so that at most `keep_bytes` of them are left;
+  // those of large allocations first.
+  std::vector<Range> EmptyRanges(std::uint64_t keep_bytes) const;
+  // Forgets a range without allocations, which is no longer mapped.
+  void RemoveEmptyRange(const Range& range) noexcept;
 
   // The allocation that `address` lies in.
   std::optional<Allocation> Find(std::uint64_t address) const;

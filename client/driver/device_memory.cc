@@ -51,12 +51,25 @@ CUresult DeviceMemory::MapFor(std::uint64_t bytes, std::uint64_t* missing) {
   }
   const auto range = heap_.AddRange(range_bytes);
   if (!range.has_value()) return CUDA_ERROR_OUT_OF_MEMORY;
-  credit_ -= range->bytes;
-  Command command(session_, IdOf(InternalCommand::kMapRange));
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
+    result = PostRange(InternalCommand::kMapRange, *range);
+  } catch (...) {
+  }
+  if (result == CUDA_SUCCESS) {
+    credit_ -= range->bytes;
+  } else {
+    heap_.RemoveEmptyRange(*range);  // The server never heard of it.
+  }
+  return result;
+}
+
+CUresult DeviceMemory::PostRange(InternalCommand id, const DeviceHeap::Range& range) {
+  Command command(session_, IdOf(id));
   command.DespiteContextError();
   command.body().Put(vgpu_);
-  command.body().Put(range->address);
-  command.body().Put(range->bytes);
+  command.body().Put(range.address);
+  command.body().Put(range.bytes);
   return command.Post();
 }
 
@@ -89,13 +102,10 @@ void DeviceMemory::FreeOwnedBy(std::uint64_t owner) {
 }
 
 CUresult DeviceMemory::UnmapEmpty(std::uint64_t keep_bytes) {
-  for (const DeviceHeap::Range& range : heap_.TakeEmptyRanges(keep_bytes)) {
-    Command command(session_, IdOf(InternalCommand::kUnmapRange));
-    command.DespiteContextError();
-    command.body().Put(vgpu_);
-    command.body().Put(range.address);
-    command.body().Put(range.bytes);
-    if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
+  for (const DeviceHeap::Range& range : heap_.EmptyRanges(keep_bytes)) {
+    const CUresult result = PostRange(InternalCommand::kUnmapRange, range);
+    if (result != CUDA_SUCCESS) return result;
+    heap_.RemoveEmptyRange(range);
     credit_ += range.bytes;
   }
   return CUDA_SUCCESS;
@@ -108,8 +118,9 @@ CUresult DeviceMemory::ReturnSurplus() {
   command.DespiteContextError();
   command.body().Put(vgpu_);
   command.body().Put(surplus);
-  credit_ -= surplus;
-  return command.Post();
+  const CUresult result = command.Post();
+  if (result == CUDA_SUCCESS) credit_ -= surplus;
+  return result;
 }
 
 CUresult DeviceMemory::Info(std::uint64_t* free_bytes, std::uint64_t* total_bytes) {
@@ -136,6 +147,16 @@ std::optional<DeviceHeap::Allocation> DeviceMemory::Find(std::uint64_t address) 
 bool DeviceMemory::Covers(std::uint64_t address, std::uint64_t bytes) const {
   const MutexLock lock(mutex_);
   return heap_.Covers(address, bytes);
+}
+
+std::uint64_t DeviceMemory::mapped_bytes() const {
+  const MutexLock lock(mutex_);
+  return heap_.mapped_bytes();
+}
+
+bool DeviceMemory::Consistent() const {
+  const MutexLock lock(mutex_);
+  return heap_.Consistent();
 }
 
 std::uint64_t DeviceMemory::credit() const {

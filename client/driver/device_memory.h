@@ -16,6 +16,7 @@
 #include "client/driver/device_heap.h"
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
+#include "farwarp/wire/internal_command.h"
 
 namespace farwarp::client {
 
@@ -43,10 +44,14 @@ class DeviceMemory {
   bool Covers(std::uint64_t address, std::uint64_t bytes) const EXCLUDES(mutex_);
   DeviceHeap::Range window() const noexcept { return window_; }
   std::uint64_t credit() const EXCLUDES(mutex_);
+  // Bytes that the server has mapped, and true if the books of them agree; for tests.
+  std::uint64_t mapped_bytes() const EXCLUDES(mutex_);
+  bool Consistent() const EXCLUDES(mutex_);
 
  private:
   // Maps a range for `bytes`; without the credit for it, says how much is `missing`.
   CUresult MapFor(std::uint64_t bytes, std::uint64_t* missing) REQUIRES(mutex_);
+  CUresult PostRange(wire::InternalCommand id, const DeviceHeap::Range& range) REQUIRES(mutex_);
   CUresult Acquire(std::uint64_t bytes) EXCLUDES(mutex_);
   CUresult UnmapEmpty(std::uint64_t keep_bytes) REQUIRES(mutex_);
   CUresult ReturnSurplus() REQUIRES(mutex_);

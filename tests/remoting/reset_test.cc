@@ -1,6 +1,7 @@
 // Contexts that have failed and begin anew, with the worker alive.
 #include <gtest/gtest.h>
 
+#include <thread>
 #include <vector>
 
 #include "client/custom.h"
@@ -46,6 +47,11 @@ class Reset : public testing::Test {
     CUcontext context = nullptr;
     ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
     ASSERT_EQ(cu::cuCtxSetCurrent(context), CUDA_SUCCESS);
+  }
+  static CUcontext PrimaryOf() {
+    CUcontext current = nullptr;
+    EXPECT_EQ(cu::cuCtxGetCurrent(&current), CUDA_SUCCESS);
+    return current;
   }
   void TearDown() override { cu::cuCtxSetCurrent(nullptr); }
 
@@ -117,6 +123,30 @@ TEST_F(Reset, WaitingForAnotherContextThatFailedDoesNotFailTheCurrentOne) {
   ExpectWorks();
   EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
   ExpectWorks();
+}
+
+// Whatever cannot be sent leaves the client's books as they were.
+TEST_F(Reset, ADeadSessionLeavesTheHeapAsItWas) {
+  UsePrimary();
+  CUdeviceptr kept = 0, more = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&kept, 4 << 20), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  client::DeviceMemory& memory = loop_.process().devices()[0]->memory;
+  const auto mapped = memory.mapped_bytes();
+  const auto credit = memory.credit();
+  loop_.Cut();
+  while (loop_.client().death() == CUDA_SUCCESS) std::this_thread::yield();
+  std::uint64_t address = 0;
+  // Past every function that asks for the session's health first.
+  EXPECT_NE(memory.Allocate(8 << 20, 1, &address), CUDA_SUCCESS);
+  EXPECT_EQ(memory.mapped_bytes(), mapped);
+  EXPECT_EQ(memory.credit(), credit);
+  EXPECT_NE(cu::cuMemAlloc_v2(&more, 8 << 20), CUDA_SUCCESS);
+  memory.FreeOwnedBy(wire::FromPointer(PrimaryOf()).bits());
+  EXPECT_EQ(memory.Find(kept), std::nullopt);
+  EXPECT_EQ(memory.mapped_bytes(), mapped);
+  EXPECT_EQ(memory.credit(), credit);
+  EXPECT_TRUE(memory.Consistent());
 }
 
 TEST_F(Reset, ADeadSessionStaysDead) {
