@@ -95,6 +95,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
   }
 
   const CUresult result = EndOnServer(process, handle, context, reset_primary);
+  process.EndArrivals(handle.bits(), std::nullopt, process.session().TransferMark());
   context.device->memory.FreeOwnedBy(handle.bits());
   process.host.DropOwnedBy(handle.bits());
   return result;
@@ -107,7 +108,10 @@ CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& cont
   Command command(process.session(), IdOf(InternalCommand::kSynchronizeContext));
   command.body().Put(handle.bits());
   const std::uint64_t mark = context.work.Mark();
-  if (const CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;
+  const std::uint64_t transfers = process.session().TransferMark();
+  const CUresult result = command.Call(reply);
+  process.EndArrivals(handle.bits(), std::nullopt, transfers);
+  if (result != CUDA_SUCCESS) return result;
   context.work.Settle(mark);
   return CUDA_SUCCESS;
 }

@@ -117,12 +117,37 @@ CUresult FetchPiece(const Caller& caller, const StreamUse& use, const wire::Copy
   return result;
 }
 
+// The registrations of one copy. Those that are not let arrive end with it: nothing may be written
+// to the buffer once the application has seen that the copy is done, or its error.
+class Transfers {
+ public:
+  explicit Transfers(Session& session) : session_(session) {}
+  ~Transfers() { Cancel(); }
+  Transfers(const Transfers&) = delete;
+  Transfers& operator=(const Transfers&) = delete;
+
+  void Add(void* to, std::uint64_t bytes) {
+    transfers_.push_back(0);  // What may fail, first.
+    transfers_.back() = session_.ExpectTransfer(to, static_cast<std::size_t>(bytes));
+  }
+  std::uint64_t last() const noexcept { return transfers_.back(); }
+  void Cancel() noexcept {
+    for (const std::uint64_t transfer : transfers_) session_.CancelTransfer(transfer);
+    transfers_.clear();
+  }
+  void LetArrive() noexcept { transfers_.clear(); }
+
+ private:
+  Session& session_;
+  std::vector<std::uint64_t> transfers_;
+};
+
 CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRequest& request) {
   // Asynchronous only if the bytes may arrive any time later and land where they belong.
   const bool asynchronous =
       request.timing == Timing::kAsynchronous && IsDense(request.to, request.extent) &&
       caller.process->host.Contains(request.to.address, SpanBytes(request.to, request.extent));
-  std::vector<std::uint64_t> transfers;
+  Transfers transfers(caller.session());
   const CUresult result = ForEachPiece(
       request, [&](const auto& to, const auto& from, const auto& extent, bool last) -> CUresult {
         const std::uint64_t bytes = *CopyBytes(extent);
@@ -133,27 +158,30 @@ CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRe
           if (dense == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
           data = dense.get();
         }
-        const std::uint64_t transfer =
-            caller.session().ExpectTransfer(data, static_cast<std::size_t>(bytes));
+        transfers.Add(data, bytes);
+        const std::uint64_t transfer = transfers.last();
         if (asynchronous) {
-          caller.process->NoteArrival(to.address, bytes, transfer);
-        } else {
-          transfers.push_back(transfer);
+          caller.process->NoteArrival({to.address, bytes, transfer, use.context_handle.bits(),
+                                       wire::FromPointer(use.wire).bits()});
         }
         // A scratch lives no longer than its piece.
         const bool wait = !asynchronous && (last || dense != nullptr);
-        const CUresult fetched = FetchPiece(caller, use, from, extent, transfer, wait);
+        CUresult fetched = CUDA_ERROR_OUT_OF_MEMORY;
+        try {
+          fetched = FetchPiece(caller, use, from, extent, transfer, wait);
+        } catch (...) {
+        }
         if (fetched != CUDA_SUCCESS) {
-          caller.session().CancelTransfer(transfer);
+          transfers.Cancel();
           return fetched;
         }
-        if (dense != nullptr) UnpackRows(dense.get(), to, extent);
+        if (dense != nullptr) {
+          transfers.Cancel();  // All has come.
+          UnpackRows(dense.get(), to, extent);
+        }
         return CUDA_SUCCESS;
       });
-  if (result != CUDA_SUCCESS) {
-    // Nothing may be written to the buffer once the application has seen the error.
-    for (const std::uint64_t transfer : transfers) caller.session().CancelTransfer(transfer);
-  }
+  if (result == CUDA_SUCCESS && asynchronous) transfers.LetArrive();
   return result;
 }
 

@@ -273,14 +273,27 @@ bool Process::HostMemoryPending(std::uint64_t address, std::uint64_t bytes) {
   });
 }
 
-void Process::NoteArrival(std::uint64_t address, std::uint64_t bytes, std::uint64_t transfer) {
+void Process::NoteArrival(const Arrival& arrival) {
   const MutexLock lock(arrivals_mutex_);
   if (arrivals_.size() >= 64) {
-    std::erase_if(arrivals_, [&](const Arrival& arrival) {
-      return !session_->TransferPending(arrival.transfer);
-    });
+    std::erase_if(arrivals_,
+                  [&](const Arrival& entry) { return !session_->TransferPending(entry.transfer); });
   }
-  arrivals_.push_back({address, bytes, transfer});
+  arrivals_.push_back(arrival);
+  arrivals_noted_.store(true, std::memory_order_release);
+}
+
+void Process::EndArrivals(std::uint64_t context, std::optional<std::uint64_t> stream,
+                          std::uint64_t end) {
+  if (!arrivals_noted_.load(std::memory_order_acquire)) return;
+  const MutexLock lock(arrivals_mutex_);
+  std::erase_if(arrivals_, [&](const Arrival& arrival) {
+    const bool ended = arrival.context == context && arrival.transfer < end &&
+                       (!stream.has_value() || arrival.stream == *stream);
+    if (ended) session_->CancelTransfer(arrival.transfer);
+    return ended;
+  });
+  arrivals_noted_.store(!arrivals_.empty(), std::memory_order_release);
 }
 
 CUresult Enter(Caller* caller) noexcept {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -112,19 +113,23 @@ class Process {
   // An asynchronous device-to-host copy is on its way into [address, address + bytes), or a host
   // function that might write there has not run yet.
   bool HostMemoryPending(std::uint64_t address, std::uint64_t bytes) EXCLUDES(arrivals_mutex_);
-  void NoteArrival(std::uint64_t address, std::uint64_t bytes, std::uint64_t transfer)
+  struct Arrival {
+    std::uint64_t address;
+    std::uint64_t bytes;
+    std::uint64_t transfer;
+    std::uint64_t context;  // Handles' bits.
+    std::uint64_t stream;
+  };
+  void NoteArrival(const Arrival& arrival) EXCLUDES(arrivals_mutex_);
+  // `stream` of `context` (nullopt: all of them) has been waited for, or has failed: of the
+  // transfers before `end`, what has not come never will, and is not written if it does.
+  void EndArrivals(std::uint64_t context, std::optional<std::uint64_t> stream, std::uint64_t end)
       EXCLUDES(arrivals_mutex_);
 
   bool launch_blocking() const noexcept { return launch_blocking_; }
   Callbacks& callbacks() noexcept { return *callbacks_; }
 
  private:
-  struct Arrival {
-    std::uint64_t address;
-    std::uint64_t bytes;
-    std::uint64_t transfer;
-  };
-
   Process();
   // Builds the devices that CUDA_VISIBLE_DEVICES shows. `ordinals` are the grant's: which vGPU of
   // the lease is the program's first, second, …; empty for the lease's own order.
@@ -140,6 +145,7 @@ class Process {
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Callbacks> callbacks_;
   bool launch_blocking_ = false;
+  std::atomic<bool> arrivals_noted_{false};
   Mutex arrivals_mutex_;
   std::vector<Arrival> arrivals_ GUARDED_BY(arrivals_mutex_);
 };

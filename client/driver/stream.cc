@@ -156,7 +156,10 @@ CUresult SynchronizeStream(Process& process, const StreamUse& use) {
   Command command(process.session(), IdOf(InternalCommand::kSynchronizeStream));
   command.body().PutPointer(use.wire);
   const std::uint64_t mark = use.context->work.Mark();
-  if (const CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;
+  const std::uint64_t transfers = process.session().TransferMark();
+  const CUresult result = command.Call(reply);
+  process.EndArrivals(use.context_handle.bits(), wire::FromPointer(use.wire).bits(), transfers);
+  if (result != CUDA_SUCCESS) return result;
   if (use.legacy()) use.context->work.SettleLegacy(mark);
   return CUDA_SUCCESS;
 }

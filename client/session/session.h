@@ -108,6 +108,11 @@ class Session {
     return next_transfer_.fetch_add(1, std::memory_order_relaxed);
   }
 
+  // The numbers of all transfers so far are less. Exact for whoever holds the stream's tail.
+  std::uint64_t TransferMark() const noexcept {
+    return next_transfer_.load(std::memory_order_relaxed);
+  }
+
   Statistics statistics() const;
 
  private:

@@ -125,6 +125,24 @@ TEST_F(Reset, WaitingForAnotherContextThatFailedDoesNotFailTheCurrentOne) {
   ExpectWorks();
 }
 
+TEST_F(Reset, ACopyThatFailedIsForgottenWithTheWaitThatSaysSo) {
+  UsePrimary();
+  CUdeviceptr memory = 0;
+  void* host = nullptr;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 1 << 20), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemAllocHost_v2(&host, 1 << 20), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  static_cast<void>(cu::cuMemcpyDtoHAsync_v2(host, memory, 1 << 20, nullptr));
+  EXPECT_EQ(cu::cuStreamSynchronize(nullptr), CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_FALSE(loop_.process().HostMemoryPending(reinterpret_cast<std::uint64_t>(host), 1 << 20));
+  for (std::uint64_t i = 0; i < loop_.client().TransferMark(); ++i) {
+    EXPECT_FALSE(loop_.client().TransferPending(i)) << i;
+  }
+  EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  UsePrimary();
+  ExpectWorks();
+}
+
 // Whatever cannot be sent leaves the client's books as they were.
 TEST_F(Reset, ADeadSessionLeavesTheHeapAsItWas) {
   UsePrimary();
