@@ -314,7 +314,12 @@ CUresult EnterContext(Caller* caller) noexcept {
     return CUDA_ERROR_CONTEXT_IS_DESTROYED;
   }
   // A failed context answers everything with its error, also what needs no server.
-  return caller->session().error();
+  const CUresult error = caller->session().error();
+  if (error != CUDA_SUCCESS) {
+    caller->process->EndArrivals(caller->context_handle.bits(), std::nullopt,
+                                 caller->session().TransferMark());
+  }
+  return error;
 }
 
 }  // namespace farwarp::client
