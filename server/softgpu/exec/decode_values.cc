@@ -62,8 +62,8 @@ void FunctionDecoder::VectorMove(const Instruction& i, const Operand& vector, co
                                  bool pack) {
   const auto count = static_cast<uint32_t>(vector.elements.size());
   const uint32_t bytes = TypeBytes(i.type());
-  if (count == 0 || bytes % count != 0 || bytes / count < 2 || bytes > 16) return Unsupported(i);
-  const Type part = bytes / count == 2 ? Type::kB16 : bytes / count == 4 ? Type::kB32 : Type::kB64;
+  if (count == 0 || bytes % count != 0 || bytes > 16) return Unsupported(i);
+  const Type part = bytes / count <= 2 ? Type::kB16 : bytes / count == 4 ? Type::kB32 : Type::kB64;
   std::vector<uint32_t> elements;
   for (const Operand& element : vector.elements) {
     elements.push_back(pack                                   ? Source(i, element, part)
@@ -98,7 +98,24 @@ void FunctionDecoder::MoveOf(const Instruction& i) {
   Arithmetic(i, FindLogic(i));
 }
 
+void FunctionDecoder::NarrowConvertOf(const Instruction& i) {
+  const Handler run = FindNarrowConvert(i);
+  if (run == nullptr) return Unsupported(i);
+  uint32_t s[3] = {kNoSlot, kNoSlot, kNoSlot};
+  for (size_t k = 0; k < 3 && k + 1 < i.operands.size(); ++k)
+    s[k] = Source(i, i.operands[k + 1], i.Has(Mod::kPack) ? Type::kB32 : i.types[1]);
+  const uint32_t d = Destination(i.operands[0], i.Has(Mod::kPack) ? Type::kB32 : i.types[0]);
+  Ins& ins = Emit(i, run);
+  ins.d = d;
+  ins.a = s[0];
+  ins.b = s[1];
+  ins.c = s[2];
+  ins.target = (i.Has(Mod::kRelu) ? 1u : 0) | (i.Has(Mod::kSatfinite) ? 2u : 0);
+}
+
 void FunctionDecoder::ConvertOf(const Instruction& i) {
+  const auto narrow = [](Type type) { return type == Type::kTf32 || IsNarrowPair(type); };
+  if (i.Has(Mod::kPack) || narrow(i.types[0]) || narrow(i.types[1])) return NarrowConvertOf(i);
   const uint32_t from = RegisterWidth(i.operands[1], i.types[1]);
   const uint32_t to = RegisterWidth(i.operands[0], i.types[0]);
   const Handler run = FindConvert(i, from, to);
@@ -122,7 +139,7 @@ void FunctionDecoder::ConvertOf(const Instruction& i) {
   ins.b = b;
   ins.imm = mode;
   ins.target = (i.Has(Mod::kFtz) ? 1u : 0) | (i.Has(Mod::kSat) ? 2u : 0) | (integral ? 4u : 0) |
-               (i.Has(Mod::kRz) ? 8u : 0) | (i.Has(Mod::kRelu) ? 16u : 0);
+               (i.Has(Mod::kRelu) ? 16u : 0) | (i.Has(Mod::kSatfinite) ? 32u : 0) | mode >> 5;
 }
 
 // What set gives for true: ones, or the number one. Integer results of packed comparisons have ones

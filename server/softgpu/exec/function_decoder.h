@@ -381,6 +381,7 @@ class FunctionDecoder {
   void MoveOf(const Instruction& i);
   void VectorMove(const Instruction& i, const Operand& vector, const Operand& whole, bool pack);
   void ConvertOf(const Instruction& i);
+  void NarrowConvertOf(const Instruction& i);
   void AddressConvert(const Instruction& i);
   void CompareOf(const Instruction& i);
   void Arithmetic(const Instruction& i, Handler run);

@@ -118,6 +118,11 @@ constexpr bool IsFloat(Type type) {
          type == Type::kF16x2 || type == Type::kBf16x2 || type == Type::kTf32 ||
          type == Type::kF32x2;
 }
+// Two floats of eight bits or less.
+constexpr bool IsNarrowPair(Type type) {
+  return type == Type::kE4m3x2 || type == Type::kE5m2x2 || type == Type::kE2m1x2 ||
+         type == Type::kE2m3x2 || type == Type::kE3m2x2 || type == Type::kUe8m0x2;
+}
 constexpr bool IsInteger(Type type) {
   return type >= Type::kU8 && type <= Type::kS64;
 }

@@ -30,6 +30,24 @@ inline float ToOdd(double source) {
   return std::bit_cast<float>(bits | 1);
 }
 
+// Rounds the last `count` bits of a finite f32 off, as the mode says (MXCSR's two bits: nearest,
+// down, up, toward zero). A carry may go on into the exponent.
+inline uint32_t RoundOff(uint32_t bits, int count, uint32_t mode) {
+  const uint32_t rest = (1u << count) - 1;
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits & ~rest;
+  const bool negative = (bits >> 31) != 0;
+  switch (mode) {
+    case 1:
+      return (bits + (negative ? rest : 0)) & ~rest;
+    case 2:
+      return (bits + (negative ? 0 : rest)) & ~rest;
+    case 3:
+      return bits & ~rest;
+    default:
+      return (bits + (rest >> 1) + (bits >> count & 1)) & ~rest;
+  }
+}
+
 // a + b in f64, rounded to odd.
 inline double AddToOdd(double a, double b) {
   const double sum = a + b;

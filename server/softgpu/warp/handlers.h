@@ -24,6 +24,9 @@ Handler FindHalfPairCompare(const Instruction& instruction, Type compared);
 Handler FindCompare(const Instruction& instruction);  // setp, set, slct, testp
 Handler FindConvert(const Instruction& instruction, uint32_t from_bytes,
                     uint32_t to_bytes);  // register widths
+// cvt to and from tf32 and floats of eight bits and less, and cvt.pack; a, b, c: sources, target: 1
+// for .relu, 2 for .satfinite.
+Handler FindNarrowConvert(const Instruction& instruction);
 
 // Registers put together from, or taken apart into, smaller ones: elements in slots, target of
 // them, imm bytes each.

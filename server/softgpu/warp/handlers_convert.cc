@@ -17,11 +17,37 @@ inline float ToFloat(Half v) {
 inline float ToFloat(float v) {
   return v;
 }
-inline Bf16 ToBf16(float v, bool toward_zero) {
-  const auto bits = std::bit_cast<uint32_t>(v);
-  if (v != v) return {0x7fff};
-  if (toward_zero) return {static_cast<uint16_t>(bits >> 16)};
-  return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+// What the instruction says beyond the types: bits of Ins::target. Two more at kModeShift are the
+// rounding mode as MXCSR has it.
+enum : uint32_t {
+  kFtzBit = 1,
+  kSatBit = 2,
+  kIntegralBit = 4,
+  kReluBit = 16,
+  kSatfiniteBit = 32,
+};
+constexpr uint32_t kModeShift = 8;
+
+inline Bf16 ToBf16(float v, uint32_t how) {
+  if (v != v) return {kHalfNan};
+  return {
+      static_cast<uint16_t>(RoundOff(std::bit_cast<uint32_t>(v), 16, how >> kModeShift & 3) >> 16)};
+}
+// The largest finite value of a 16-bit float.
+template <typename D>
+constexpr float LargestOf() {
+  return std::is_same_v<D, Half> ? 65504.0f : std::bit_cast<float>(0x7f7f0000u);
+}
+// An integer to f32 for a second rounding, its last bit telling of what is lost.
+template <typename S>
+float IntegerToOdd(S source) {
+  const auto value = static_cast<float>(source);
+  const auto exact = static_cast<__int128>(source);
+  if (static_cast<__int128>(value) == exact) return value;
+  auto bits = std::bit_cast<uint32_t>(value);
+  const __int128 rounded = static_cast<__int128>(value);
+  if (exact < 0 ? rounded < exact : rounded > exact) --bits;
+  return std::bit_cast<float>(bits | 1);
 }
 
 template <typename T>
@@ -39,9 +65,6 @@ D ToInteger(S value) {
   if (value >= static_cast<S>(kMax)) return kMax;
   return static_cast<D>(value);
 }
-
-// What the instruction says beyond the types: bits of Ins::target.
-enum : uint32_t { kFtzBit = 1, kSatBit = 2, kIntegralBit = 4, kTowardZeroBit = 8, kReluBit = 16 };
 
 template <typename D, typename S>
 D ConvertOne(S source, uint32_t how) {
@@ -66,8 +89,12 @@ D ConvertOne(S source, uint32_t how) {
         if ((how & kIntegralBit) != 0) value = __builtin_nearbyintf(value);
         if ((how & kSatBit) != 0) value = Clamp01(value);
         if ((how & kReluBit) != 0) value = value > 0 ? value : (value != value ? value : 0.0f);
+        if constexpr (sizeof(D) == 2) {
+          if ((how & kSatfiniteBit) != 0 && std::fabs(value) > LargestOf<D>())
+            value = std::copysign(LargestOf<D>(), value);
+        }
         if constexpr (std::is_same_v<D, Bf16>)
-          return ToBf16(value, (how & kTowardZeroBit) != 0);
+          return ToBf16(value, how);
         else
           return static_cast<D>(value);
       }
@@ -79,7 +106,7 @@ D ConvertOne(S source, uint32_t how) {
     }
   } else if constexpr (kIsFloat<D>) {
     if constexpr (std::is_same_v<D, Bf16>)
-      return ToBf16(static_cast<float>(source), (how & kTowardZeroBit) != 0);
+      return ToBf16(IntegerToOdd(source), how);
     else if constexpr (std::is_same_v<D, double>)
       return static_cast<double>(source);
     else if constexpr (std::is_same_v<D, Half>)
@@ -187,18 +214,23 @@ template <typename D>
 void ConvertPair(Warp& warp, const Ins& ins) {
   const float* const a = warp.Reg<float>(ins.a);
   const float* const b = warp.Reg<float>(ins.b);
-  const uint32_t how = ins.target;
-  ForLanes<uint32_t>(warp, ins.d, [=](uint32_t lane) {
-    const D high = ConvertOne<D, float>(a[lane], how);
-    const D low = ConvertOne<D, float>(b[lane], how);
-    return uint32_t{std::bit_cast<uint16_t>(high)} << 16 | std::bit_cast<uint16_t>(low);
-  });
+  uint32_t results[kLanes];
+  {
+    const ScopedRounding rounding(static_cast<unsigned>(ins.imm));
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const D high = ConvertOne<D, float>(a[lane], ins.target);
+      const D low = ConvertOne<D, float>(b[lane], ins.target);
+      results[lane] = uint32_t{std::bit_cast<uint16_t>(high)} << 16 | std::bit_cast<uint16_t>(low);
+    }
+    asm volatile("" : "+m"(results));
+  }
+  ForLanes<uint32_t>(warp, ins.d, [&](uint32_t lane) { return results[lane]; });
 }
 
 }  // namespace
 
 Handler FindConvert(const Instruction& i, uint32_t from_bytes, uint32_t to_bytes) {
-  if (i.Has(Mod::kPack) || i.Has(Mod::kSatfinite) || i.Has(Mod::kRna)) return nullptr;
+  if (i.Has(Mod::kPack) || i.Has(Mod::kRna)) return nullptr;
   const Type source = i.types[1];
   if (i.operands.size() == 3 && source == Type::kF32) {
     if (i.types[0] == Type::kF16x2) return ConvertPair<Half>;

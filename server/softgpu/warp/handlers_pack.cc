@@ -29,12 +29,13 @@ void Insert(Warp& warp, const Ins& ins) {
 void Pack(Warp& warp, const Ins& ins) {
   const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
   const size_t bytes = ins.imm;
+  const size_t stride = bytes < 2 ? 2 : bytes;  // Registers of bytes take two.
   const size_t whole = bytes * ins.target;
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
     if ((warp.active >> lane & 1) == 0) continue;
     std::byte value[16];
     for (uint32_t k = 0; k < ins.target; ++k)
-      std::memcpy(value + k * bytes, warp.regs + slots[k] + lane * bytes, bytes);
+      std::memcpy(value + k * bytes, warp.regs + slots[k] + lane * stride, bytes);
     std::memcpy(warp.regs + ins.d + lane * whole, value, whole);
   }
 }
@@ -42,6 +43,7 @@ void Pack(Warp& warp, const Ins& ins) {
 void Unpack(Warp& warp, const Ins& ins) {
   const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
   const size_t bytes = ins.imm;
+  const size_t stride = bytes < 2 ? 2 : bytes;  // Registers of bytes take two.
   const size_t whole = bytes * ins.target;
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
     if ((warp.active >> lane & 1) == 0) continue;
@@ -49,7 +51,7 @@ void Unpack(Warp& warp, const Ins& ins) {
     std::memcpy(value, warp.regs + ins.a + lane * whole, whole);
     for (uint32_t k = 0; k < ins.target; ++k) {
       if (slots[k] != kNoSlot)
-        std::memcpy(warp.regs + slots[k] + lane * bytes, value + k * bytes, bytes);
+        std::memcpy(warp.regs + slots[k] + lane * stride, value + k * bytes, bytes);
     }
   }
 }

@@ -19,7 +19,7 @@ DECLARATIONS = """  .reg .b16 %h<20>;
   .reg .pred %p<12>;
 """
 SM_80 = ("7.8", "sm_80")
-SM_90 = ("8.0", "sm_90")
+SM_90 = ("8.1", "sm_90")
 SM_100 = ("8.8", "sm_100")
 
 
@@ -55,7 +55,7 @@ def result_words(value, t):
     if isinstance(value, tuple):
         return [half_text(value[0], t) + ":" + half_text(value[1], t), POISON]
     if value == "nan":
-        return {16: [half_text(value, t), POISON], 32: ["nan", POISON], 64: ["*", "nan.hi"]}[width]
+        return [half_text(value, t), POISON] if width == 16 else ["nan", POISON] if width == 32 else ["*", "nan.hi"]
     if isinstance(value, str):
         return [value, POISON]
     value &= (1 << width) - 1
