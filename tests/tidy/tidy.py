@@ -20,6 +20,7 @@ BASE = ["farwarp/base/"]
 WIRE = BASE + ["farwarp/wire/"]
 TRANSPORT = WIRE + ["farwarp/transport/"]
 ABI = ["cuda/", "proto/cuda/"]
+GRAPH = BASE + ABI + ["farwarp/graph/", "proto/graph/"]
 ALLOWED = [
     ("include/farwarp/base", BASE),
     ("include/farwarp/wire", WIRE),
@@ -27,8 +28,10 @@ ALLOWED = [
     ("proto/base", BASE),
     ("proto/wire", WIRE),
     ("proto/transport", TRANSPORT),
+    ("include/farwarp/graph", GRAPH),
+    ("proto/graph", GRAPH),
     ("client/session", TRANSPORT + ABI + ["client/session/"]),
-    ("client/driver", TRANSPORT + ABI + ["client/session/", "client/driver/", "client/custom.h", "client/plain.h"]),
+    ("client/driver", TRANSPORT + ABI + ["farwarp/graph/", "client/session/", "client/driver/", "client/custom.h", "client/plain.h"]),
     ("client/runtime", BASE + ABI + ["client/runtime/"]),
     ("client/cli", TRANSPORT + ["client/cli/", "controller/pool/", "control/", "proto/control/"]),
     ("server/driver", BASE + ABI + ["server/driver/"]),
@@ -42,7 +45,7 @@ ALLOWED = [
                                     "server/softgpu/exec/"]),
     ("server/softgpu/exec", BASE + ["server/softgpu/exec/", "server/softgpu/warp/", "server/softgpu/ptx/",
                                     "server/softgpu/memory/"]),
-    ("server/softgpu", BASE + ABI + ["server/softgpu/"]),
+    ("server/softgpu", BASE + ABI + ["farwarp/graph/", "server/softgpu/"]),
     ("controller/pool", BASE + ["controller/pool/"]),
     ("controller/service", BASE + ["controller/", "control/", "proto/control/"]),
 ]

@@ -1,6 +1,7 @@
 // Contexts: creation, the calling thread's stack, limits, synchronisation, peers.
 #include "server/softgpu/api/current.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
 
@@ -172,7 +173,10 @@ CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int* version) {
 }
 
 CUresult cuCtxSynchronize(void) {
-  return CallContext([](Driver&, Context& context) { return context.Synchronize(nullptr); });
+  return CallContext([](Driver&, Context& context) {
+    const CUresult captured = CheckCapturedContext();
+    return captured != CUDA_SUCCESS ? captured : context.Synchronize(nullptr);
+  });
 }
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   return CallDriver([&](Driver& driver) {

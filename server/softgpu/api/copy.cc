@@ -77,9 +77,11 @@ CUresult RunStaged(Context& context, const std::shared_ptr<Stream>& stream, Copy
 
 }  // namespace
 
-CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
-                 const Copy& copy, bool synchronous) {
-  if (copy.empty()) return CUDA_SUCCESS;
+namespace {
+
+// Both sides of a copy, if all of it may be done.
+CUresult CheckCopy(Driver& driver, const Copy& copy, Place* to, Place* from,
+                   std::uint64_t* source_bytes) {
   if (copy.height > 1 && (copy.to_pitch < copy.width || copy.from_pitch < copy.width)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -88,10 +90,33 @@ CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>
       !Extent(copy.width, copy.height, copy.depth, copy.from_pitch, copy.from_slice, &from_bytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  Place to, from;
-  if (!Locate(driver, copy.to_side, copy.to, to_bytes, true, &to) ||
-      !Locate(driver, copy.from_side, copy.from, from_bytes, false, &from)) {
+  if (!Locate(driver, copy.to_side, copy.to, to_bytes, true, to) ||
+      !Locate(driver, copy.from_side, copy.from, from_bytes, false, from)) {
     return CUDA_ERROR_INVALID_VALUE;
+  }
+  *source_bytes = from_bytes;
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult PrepareCopy(Driver& driver, const Copy& copy, Work::Body* body) {
+  Place to, from;
+  std::uint64_t bytes = 0;
+  if (copy.empty()) return CUDA_SUCCESS;
+  const CUresult result = CheckCopy(driver, copy, &to, &from, &bytes);
+  if (result == CUDA_SUCCESS) *body = [copy] { Move(copy); };
+  return result;
+}
+
+CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                 const Copy& copy, bool synchronous) {
+  Place to, from;
+  std::uint64_t from_bytes = 0;
+  if (copy.empty()) return CUDA_SUCCESS;
+  if (const CUresult result = CheckCopy(driver, copy, &to, &from, &from_bytes);
+      result != CUDA_SUCCESS) {
+    return result;
   }
   const bool between_devices = !to.host && !from.host;
   const bool wait = synchronous ? !between_devices : !to.pinned;
@@ -121,11 +146,7 @@ void Set(const Fill& fill) {
   }
 }
 
-}  // namespace
-
-CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
-                 const Fill& fill, bool synchronous) {
-  if (fill.count == 0 || fill.height == 0) return CUDA_SUCCESS;
+CUresult CheckFill(Driver& driver, const Fill& fill, Place* place) {
   std::size_t width = 0;
   std::uint64_t bytes = 0;
   if (__builtin_mul_overflow(fill.count, fill.element, &width) ||
@@ -136,8 +157,27 @@ CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>
       (fill.height > 1 && (fill.pitch < width || fill.pitch % fill.element != 0))) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  return Locate(driver, Side::kDevice, fill.to, bytes, true, place) ? CUDA_SUCCESS
+                                                                    : CUDA_ERROR_INVALID_VALUE;
+}
+
+}  // namespace
+
+CUresult PrepareFill(Driver& driver, const Fill& fill, Work::Body* body) {
   Place place;
-  if (!Locate(driver, Side::kDevice, fill.to, bytes, true, &place)) return CUDA_ERROR_INVALID_VALUE;
+  if (fill.count == 0 || fill.height == 0) return CUDA_SUCCESS;
+  const CUresult result = CheckFill(driver, fill, &place);
+  if (result == CUDA_SUCCESS) *body = [fill] { Set(fill); };
+  return result;
+}
+
+CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                 const Fill& fill, bool synchronous) {
+  if (fill.count == 0 || fill.height == 0) return CUDA_SUCCESS;
+  Place place;
+  if (const CUresult result = CheckFill(driver, fill, &place); result != CUDA_SUCCESS) {
+    return result;
+  }
   const auto work = context.Enqueue(stream, Lane::kCopy, [fill] { Set(fill); });
   if (!synchronous || !place.host) return CUDA_SUCCESS;
   work->Wait();

@@ -34,6 +34,11 @@ struct Copy {
   bool empty() const noexcept { return width == 0 || height == 0 || depth == 0; }
 };
 
+// What CUDA_MEMCPY3D means.
+CUresult DescribeCopy(const CUDA_MEMCPY3D& params, Copy* copy);
+// Checks a copy or a fill for later: `body` does it.
+CUresult PrepareCopy(Driver& driver, const Copy& copy, Work::Body* body);
+
 CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                  const Copy& copy, bool synchronous);
 
@@ -49,5 +54,7 @@ struct Fill {
 
 CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                  const Fill& fill, bool synchronous);
+
+CUresult PrepareFill(Driver& driver, const Fill& fill, Work::Body* body);
 
 }  // namespace farwarp::softgpu

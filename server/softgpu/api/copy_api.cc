@@ -1,6 +1,7 @@
 // One-dimensional copies: host, device, peer and unified addresses.
 #include "server/softgpu/api/copy.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
 
@@ -10,9 +11,40 @@ std::uint64_t Address(const void* pointer) {
   return reinterpret_cast<std::uint64_t>(pointer);
 }
 
+CUmemorytype TypeOf(Side side) {
+  switch (side) {
+    case Side::kHost:
+      return CU_MEMORYTYPE_HOST;
+    case Side::kDevice:
+      return CU_MEMORYTYPE_DEVICE;
+    case Side::kAny:
+      break;
+  }
+  return CU_MEMORYTYPE_UNIFIED;
+}
+
+// The copy as a node of a graph.
+CUDA_MEMCPY3D RowOf(std::uint64_t to, Side to_side, std::uint64_t from, Side from_side,
+                    std::size_t bytes) {
+  CUDA_MEMCPY3D row{};
+  row.srcMemoryType = TypeOf(from_side);
+  row.srcHost = from_side == Side::kHost ? reinterpret_cast<const void*>(from) : nullptr;
+  row.srcDevice = from_side == Side::kHost ? 0 : from;
+  row.dstMemoryType = TypeOf(to_side);
+  row.dstHost = to_side == Side::kHost ? reinterpret_cast<void*>(to) : nullptr;
+  row.dstDevice = to_side == Side::kHost ? 0 : to;
+  row.srcPitch = row.dstPitch = row.WidthInBytes = bytes;
+  row.srcHeight = row.dstHeight = row.Height = row.Depth = 1;
+  return row;
+}
+
 CUresult Linear(std::uint64_t to, Side to_side, std::uint64_t from, Side from_side,
                 std::size_t bytes, CUstream stream, bool synchronous) noexcept {
   return CallStream(stream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    if (CUresult captured;
+        CaptureCopy(stream, RowOf(to, to_side, from, from_side, bytes), synchronous, &captured)) {
+      return captured;
+    }
     Copy copy;
     copy.to = to;
     copy.from = from;

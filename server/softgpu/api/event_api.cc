@@ -2,8 +2,10 @@
 #include <chrono>
 
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
+namespace graph = farwarp::graph;
 
 namespace {
 
@@ -22,6 +24,9 @@ CUresult CallEvent(CUevent handle, Body&& body) noexcept {
   return CallDriver([&](Driver& driver) -> CUresult {
     const std::shared_ptr<Event> event = driver.events.Find(handle);
     if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    if (const CUresult captured = CheckCapturedEvent(handle); captured != CUDA_SUCCESS) {
+      return captured;
+    }
     if (const CUresult error = event->context()->error(); error != CUDA_SUCCESS) return error;
     return body(driver, *event);
   });
@@ -64,6 +69,7 @@ CUresult cuEventCreate(CUevent* phEvent, unsigned int Flags) {
 
 CUresult cuEventDestroy_v2(CUevent hEvent) {
   return CallDriver([&](Driver& driver) {
+    GraphsOf(driver).ForgetEvent(hEvent);
     return driver.events.Remove(hEvent) == nullptr ? CUDA_ERROR_INVALID_HANDLE : CUDA_SUCCESS;
   });
 }
@@ -71,8 +77,14 @@ CUresult cuEventDestroy(CUevent hEvent) {
   return cuEventDestroy_v2(hEvent);
 }
 
-CUresult cuEventRecord(CUevent hEvent, CUstream hStream) {
+CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
+  if ((flags & ~unsigned{CU_EVENT_RECORD_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    graph::Graphs& graphs = GraphsOf(driver);
+    if (CUresult result;
+        graphs.capturing() && graphs.CaptureRecord(hStream, false, hEvent, flags, &result)) {
+      return result;
+    }
     const std::shared_ptr<Event> event = driver.events.Find(hEvent);
     if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     if (event->context().get() != &context) return CUDA_ERROR_INVALID_HANDLE;
@@ -88,14 +100,13 @@ CUresult cuEventRecord(CUevent hEvent, CUstream hStream) {
     return CUDA_SUCCESS;
   });
 }
+CUresult cuEventRecord(CUevent hEvent, CUstream hStream) {
+  return cuEventRecordWithFlags(hEvent, hStream, 0);
+}
 CUresult cuEventRecord_ptsz(CUevent hEvent, CUstream hStream) {
   return cuEventRecord(hEvent, PerThread(hStream));
 }
 
-CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
-  if ((flags & ~unsigned{CU_EVENT_RECORD_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
-  return cuEventRecord(hEvent, hStream);
-}
 CUresult cuEventRecordWithFlags_ptsz(CUevent hEvent, CUstream hStream, unsigned int flags) {
   return cuEventRecordWithFlags(hEvent, PerThread(hStream), flags);
 }

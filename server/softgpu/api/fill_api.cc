@@ -1,6 +1,7 @@
 // Fills of device memory with values of 8, 16 and 32 bits.
 #include "server/softgpu/api/copy.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
 
@@ -9,7 +10,9 @@ namespace {
 CUresult Run(CUdeviceptr to, std::size_t pitch, std::uint32_t value, std::size_t element,
              std::size_t count, std::size_t height, CUstream stream, bool synchronous) noexcept {
   return CallStream(stream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
-    return RunFill(driver, context, s, {to, value, element, count, height, pitch}, synchronous);
+    const Fill fill{to, value, element, count, height, pitch};
+    if (CUresult captured; CaptureFill(stream, fill, synchronous, &captured)) return captured;
+    return RunFill(driver, context, s, fill, synchronous);
   });
 }
 

@@ -4,6 +4,7 @@
 #include "farwarp/base/log.h"
 #include "server/softgpu/api/device_memory.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
 
@@ -28,6 +29,7 @@ extern "C" {
 
 CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
   return CallContext([&](Driver& driver, Context& context) {
+    if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
     if (pp == nullptr || bytesize == 0 || (Flags & ~kAllocFlags) != 0) {
       return CUDA_ERROR_INVALID_VALUE;
     }
@@ -53,6 +55,7 @@ CUresult cuMemAllocHost(void** pp, unsigned int bytesize) {
 
 CUresult cuMemFreeHost(void* p) {
   return CallContext([&](Driver& driver, Context&) {
+    if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
     if (p == nullptr) return CUDA_SUCCESS;
     const std::optional<Allocation> found = driver.allocations.Find(Address(p));
     if (!found || found->address != Address(p) || found->kind != MemoryKind::kPinned) {
@@ -68,6 +71,7 @@ CUresult cuMemFreeHost(void* p) {
 
 CUresult cuMemHostRegister_v2(void* p, size_t bytesize, unsigned int Flags) {
   return CallContext([&](Driver& driver, Context& context) {
+    if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
     if (p == nullptr || bytesize == 0 || (Flags & ~kRegisterFlags) != 0) {
       return CUDA_ERROR_INVALID_VALUE;
     }
@@ -89,6 +93,7 @@ CUresult cuMemHostRegister(void* p, size_t bytesize, unsigned int Flags) {
 
 CUresult cuMemHostUnregister(void* p) {
   return CallContext([&](Driver& driver, Context&) {
+    if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
     if (p == nullptr) return CUDA_ERROR_INVALID_VALUE;
     for (const auto& context : driver.contexts.All()) context->Synchronize(nullptr);
     return driver.allocations.Remove(Address(p), MemoryKind::kRegistered)

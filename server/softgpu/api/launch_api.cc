@@ -5,10 +5,13 @@
 #include <vector>
 
 #include "farwarp/base/log.h"
+#include "server/softgpu/api/graph_backend.h"
+#include "server/softgpu/api/launch.h"
 #include "server/softgpu/api/module.h"
 #include "server/softgpu/api/occupancy.h"
 
 using namespace farwarp::softgpu;
+namespace graph = farwarp::graph;
 
 namespace {
 
@@ -163,21 +166,26 @@ void LogRefusal(const Function& function, const Shape& shape, CUresult result) {
               MaxDynamicShared(info, function.settings()));
 }
 
-CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
-                CUfunction handle, const Shape& shape, void** kernel_params, void** extra) {
-  std::shared_ptr<Function> function;
-  CUresult result = FindFunction(driver, handle, context.shared_from_this(), &function);
+// The function of a launch, ready to run, if its shape is allowed.
+CUresult FindReady(Driver& driver, const std::shared_ptr<Context>& context, CUfunction handle,
+                   const Shape& shape, std::shared_ptr<Function>* function) {
+  CUresult result = FindFunction(driver, handle, context, function);
   if (result != CUDA_SUCCESS) return result;
-  if (function->context().get() != &context) return CUDA_ERROR_INVALID_HANDLE;
-  if (const farwarp::Status ready = function->kernel().Prepare(); !ready.ok()) {
+  if ((*function)->context() != context) return CUDA_ERROR_INVALID_HANDLE;
+  if (const farwarp::Status ready = (*function)->kernel().Prepare(); !ready.ok()) {
     FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
     return CUDA_ERROR_INVALID_PTX;
   }
-  result = CheckShape(*function, shape);
-  if (result != CUDA_SUCCESS) {
-    LogRefusal(*function, shape, result);
-    return result;
-  }
+  result = CheckShape(**function, shape);
+  if (result != CUDA_SUCCESS) LogRefusal(**function, shape, result);
+  return result;
+}
+
+CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                CUfunction handle, const Shape& shape, void** kernel_params, void** extra) {
+  std::shared_ptr<Function> function;
+  CUresult result = FindReady(driver, context.shared_from_this(), handle, shape, &function);
+  if (result != CUDA_SUCCESS) return result;
   std::vector<std::byte> params;
   result = PackParams(function->kernel().info(), kernel_params, extra, &params);
   if (result != CUDA_SUCCESS) {
@@ -223,7 +231,73 @@ CUresult ApplyAttributes(const CUlaunchConfig& config, Shape* shape) {
   return CUDA_SUCCESS;
 }
 
+// A launch as the parameters of a node.
+CUDA_KERNEL_NODE_PARAMS NodeOf(CUfunction function, const Shape& shape, void** kernel_params,
+                               void** extra) {
+  CUDA_KERNEL_NODE_PARAMS node{};
+  node.func = function;
+  node.gridDimX = shape.grid.x;
+  node.gridDimY = shape.grid.y;
+  node.gridDimZ = shape.grid.z;
+  node.blockDimX = shape.block.x;
+  node.blockDimY = shape.block.y;
+  node.blockDimZ = shape.block.z;
+  node.sharedMemBytes = shape.shared_bytes;
+  node.kernelParams = kernel_params;
+  node.extra = extra;
+  return node;
+}
+
+std::vector<CUlaunchAttribute> CooperativeAttribute() {
+  CUlaunchAttribute attribute{};
+  attribute.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+  attribute.value.cooperative = 1;
+  return {attribute};
+}
+
+Shape ShapeOf(const graph::KernelWork& kernel) {
+  return {{kernel.grid[0], kernel.grid[1], kernel.grid[2]},
+          {kernel.block[0], kernel.block[1], kernel.block[2]},
+          kernel.shared_bytes,
+          false};
+}
+
 }  // namespace
+
+namespace farwarp::softgpu {
+
+CUresult DescribeLaunch(Driver& driver, const std::shared_ptr<Context>& context,
+                        const graph::KernelWork& kernel, std::vector<graph::ParameterPlace>* places,
+                        std::size_t* bytes) {
+  std::shared_ptr<Function> function;
+  const CUresult result = FindReady(driver, context, kernel.target(), ShapeOf(kernel), &function);
+  if (result != CUDA_SUCCESS) return result;
+  const KernelInfo& info = function->kernel().info();
+  places->clear();
+  for (const KernelParam& param : info.params) places->push_back({param.offset, param.bytes});
+  *bytes = info.param_bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult PrepareLaunch(Driver& driver, const std::shared_ptr<Context>& context,
+                       const graph::KernelWork& kernel, Work::Body* body) {
+  CUlaunchConfig config{};
+  auto attributes = kernel.attributes;
+  config.attrs = attributes.data();
+  config.numAttrs = static_cast<unsigned>(attributes.size());
+  Shape shape = ShapeOf(kernel);
+  CUresult result = ApplyAttributes(config, &shape);
+  if (result != CUDA_SUCCESS) return result;
+  std::shared_ptr<Function> function;
+  result = FindReady(driver, context, kernel.target(), shape, &function);
+  if (result != CUDA_SUCCESS) return result;
+  *body = [&driver, function = std::move(function), shape, params = kernel.parameters] {
+    Execute(driver, *function, shape, params);
+  };
+  return CUDA_SUCCESS;
+}
+
+}  // namespace farwarp::softgpu
 
 extern "C" {
 
@@ -234,6 +308,10 @@ CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDi
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     const Shape shape{
         {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, false};
+    if (CUresult captured;
+        CaptureLaunch(hStream, NodeOf(f, shape, kernelParams, extra), {}, &captured)) {
+      return captured;
+    }
     return Launch(driver, context, s, f, shape, kernelParams, extra);
   });
 }
@@ -253,6 +331,10 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     const Shape shape{
         {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, true};
+    if (CUresult captured; CaptureLaunch(hStream, NodeOf(f, shape, kernelParams, nullptr),
+                                         CooperativeAttribute(), &captured)) {
+      return captured;
+    }
     return Launch(driver, context, s, f, shape, kernelParams, nullptr);
   });
 }
@@ -268,16 +350,21 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int gridDimX, uns
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction f, void** kernelParams,
                           void** extra) {
   if (config == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return CallStream(config->hStream,
-                    [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
-                      Shape shape{{config->gridDimX, config->gridDimY, config->gridDimZ},
-                                  {config->blockDimX, config->blockDimY, config->blockDimZ},
-                                  config->sharedMemBytes,
-                                  false};
-                      const CUresult result = ApplyAttributes(*config, &shape);
-                      if (result != CUDA_SUCCESS) return result;
-                      return Launch(driver, context, s, f, shape, kernelParams, extra);
-                    });
+  return CallStream(
+      config->hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+        Shape shape{{config->gridDimX, config->gridDimY, config->gridDimZ},
+                    {config->blockDimX, config->blockDimY, config->blockDimZ},
+                    config->sharedMemBytes,
+                    false};
+        const CUresult result = ApplyAttributes(*config, &shape);
+        if (result != CUDA_SUCCESS) return result;
+        if (CUresult captured;
+            CaptureLaunch(config->hStream, NodeOf(f, shape, kernelParams, extra),
+                          {config->attrs, config->attrs + config->numAttrs}, &captured)) {
+          return captured;
+        }
+        return Launch(driver, context, s, f, shape, kernelParams, extra);
+      });
 }
 CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfunction f, void** kernelParams,
                                void** extra) {

@@ -3,6 +3,7 @@
 
 #include "server/softgpu/api/device_memory.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
 
@@ -11,6 +12,7 @@ namespace {
 CUresult Allocate(Driver& driver, Context& context, MemoryKind kind, std::uint64_t bytes,
                   unsigned flags, CUdeviceptr* pointer) {
   if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
   Allocation wanted;
   wanted.kind = kind;
   wanted.device = context.device().ordinal();
@@ -79,8 +81,13 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned int flag
 }
 
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
-  return CallContext([&](Driver& driver, Context&) {
-    return dptr == 0 ? CUDA_SUCCESS : FreeDevicePointer(driver, dptr);
+  return CallContext([&](Driver& driver, Context& context) {
+    if (dptr == 0) return CUDA_SUCCESS;
+    if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
+    if (CUresult result; GraphsOf(driver).Free(dptr, &result)) {
+      return result != CUDA_SUCCESS ? result : context.Synchronize(nullptr);
+    }
+    return FreeDevicePointer(driver, dptr);
   });
 }
 

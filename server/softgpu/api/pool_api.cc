@@ -1,9 +1,11 @@
 // Stream-ordered allocation and memory pools.
 #include "server/softgpu/api/device_memory.h"
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 #include "server/softgpu/api/memory_pool.h"
 
 using namespace farwarp::softgpu;
+namespace graph = farwarp::graph;
 
 namespace {
 
@@ -31,6 +33,18 @@ CUresult AllocateFrom(Driver& driver, Context& context, const std::shared_ptr<St
   }
   *pointer = address;
   return CUDA_SUCCESS;
+}
+
+// During capture an allocation is a node, whose address the graph owns.
+bool CaptureAlloc(Driver& driver, Context& context, CUstream stream, std::size_t bytes,
+                  CUdeviceptr* pointer, CUresult* result) {
+  graph::Graphs& graphs = GraphsOf(driver);
+  if (!graphs.capturing()) return false;
+  CUDA_MEM_ALLOC_NODE_PARAMS params{};
+  params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  params.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, context.device().ordinal()};
+  params.bytesize = bytes;
+  return graphs.CaptureAlloc(stream, false, params, pointer, result);
 }
 
 void FreeNow(Driver& driver, CUdeviceptr pointer) {
@@ -105,12 +119,18 @@ extern "C" {
 
 CUresult cuMemAllocAsync(CUdeviceptr* dptr, size_t bytesize, CUstream hStream) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    if (CUresult captured; CaptureAlloc(driver, context, hStream, bytesize, dptr, &captured)) {
+      return captured;
+    }
     return AllocateFrom(driver, context, s, context.device().current_pool.load(), bytesize, dptr);
   });
 }
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr* dptr, size_t bytesize, CUmemoryPool pool,
                                  CUstream hStream) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
+    if (CUresult captured; CaptureAlloc(driver, context, hStream, bytesize, dptr, &captured)) {
+      return captured;
+    }
     return AllocateFrom(driver, context, s, pool, bytesize, dptr);
   });
 }
@@ -118,6 +138,12 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr* dptr, size_t bytesize, CUmemoryPoo
 CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     if (dptr == 0) return CUDA_SUCCESS;
+    graph::Graphs& graphs = GraphsOf(driver);
+    if (CUresult result;
+        (graphs.capturing() && graphs.CaptureFree(hStream, false, dptr, &result)) ||
+        graphs.Free(dptr, &result)) {
+      return result;
+    }
     const std::optional<Allocation> found = driver.allocations.Find(dptr);
     if (!found || found->address != dptr || found->kind != MemoryKind::kDevice) {
       return CUDA_ERROR_INVALID_VALUE;

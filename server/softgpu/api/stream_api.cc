@@ -3,8 +3,10 @@
 #include <utility>
 
 #include "server/softgpu/api/driver.h"
+#include "server/softgpu/api/graph_backend.h"
 
 using namespace farwarp::softgpu;
+namespace graph = farwarp::graph;
 
 namespace {
 
@@ -39,6 +41,7 @@ CUresult cuStreamCreateWithPriority(CUstream* phStream, unsigned int flags, int 
 CUresult cuStreamDestroy_v2(CUstream hStream) {
   return CallDriver([&](Driver& driver) {
     if (IsDefaultStream(hStream)) return CUDA_ERROR_INVALID_HANDLE;
+    GraphsOf(driver).ForgetStream(hStream);
     const std::shared_ptr<Stream> stream = driver.streams.Remove(hStream);
     if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     const std::shared_ptr<Context> context = stream->context();
@@ -53,7 +56,10 @@ CUresult cuStreamDestroy(CUstream hStream) {
 }
 
 CUresult cuStreamQuery(CUstream hStream) {
-  return CallStream(hStream, [](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
+  return CallStream(hStream, [hStream](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
+    if (const CUresult captured = CheckCapturedStream(hStream); captured != CUDA_SUCCESS) {
+      return captured;
+    }
     if (!context.Idle(stream.get())) return CUDA_ERROR_NOT_READY;
     return context.error();
   });
@@ -63,7 +69,10 @@ CUresult cuStreamQuery_ptsz(CUstream hStream) {
 }
 
 CUresult cuStreamSynchronize(CUstream hStream) {
-  return CallStream(hStream, [](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
+  return CallStream(hStream, [hStream](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
+    if (const CUresult captured = CheckCapturedStream(hStream); captured != CUDA_SUCCESS) {
+      return captured;
+    }
     return context.Synchronize(stream.get());
   });
 }
@@ -74,6 +83,11 @@ CUresult cuStreamSynchronize_ptsz(CUstream hStream) {
 CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     if ((Flags & ~unsigned{CU_EVENT_WAIT_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
+    graph::Graphs& graphs = GraphsOf(driver);
+    if (CUresult result;
+        graphs.capturing() && graphs.CaptureWait(hStream, false, hEvent, Flags, &result)) {
+      return result;
+    }
     const std::shared_ptr<Event> event = driver.events.Find(hEvent);
     if (event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
     const std::shared_ptr<Event::Point> point = event->point();
@@ -148,30 +162,10 @@ CUresult cuStreamGetCtx_v2_ptsz(CUstream hStream, CUcontext* pCtx, CUgreenCtx* p
   return cuStreamGetCtx_v2(PerThread(hStream), pCtx, pGreenCtx);
 }
 
-// Capture is not supported yet, so no stream is ever capturing.
-CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus* captureStatus) {
-  return CallStream(hStream, [&](Driver&, Context&, std::shared_ptr<Stream>&) {
-    if (captureStatus == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    *captureStatus = CU_STREAM_CAPTURE_STATUS_NONE;
-    return CUDA_SUCCESS;
-  });
-}
-CUresult cuStreamIsCapturing_ptsz(CUstream hStream, CUstreamCaptureStatus* captureStatus) {
-  return cuStreamIsCapturing(PerThread(hStream), captureStatus);
-}
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
-  thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  return CallDriver([&](Driver&) {
-    if (mode == nullptr || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
-    std::swap(*mode, current);
-    return CUDA_SUCCESS;
-  });
-}
-
 CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void* userData) {
   return CallStream(hStream, [&](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
     if (fn == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    if (CUresult captured; CaptureHost(hStream, fn, userData, &captured)) return captured;
     context.Enqueue(stream, Lane::kHost, [fn, userData] { fn(userData); });
     return CUDA_SUCCESS;
   });
@@ -185,6 +179,10 @@ CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void* 
                              unsigned int flags) {
   return CallStream(hStream, [&](Driver&, Context& context, std::shared_ptr<Stream>& stream) {
     if (callback == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+    // Callbacks cannot be nodes.
+    if (const CUresult captured = CheckCapturedStream(hStream); captured != CUDA_SUCCESS) {
+      return captured;
+    }
     context.EnqueueAlways(stream, Lane::kHost,
                           [callback, userData, hStream, owner = context.shared_from_this()] {
                             callback(hStream, owner->error(), userData);

@@ -1,0 +1,166 @@
+// Graphs on the software GPU: order, updates, memory, objects. Capture's rules through whole
+// programs are in tests/e2e.
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/softgpu/api_fixture.h"
+
+namespace farwarp::softgpu {
+namespace {
+
+using GraphTest = ApiTest;
+
+void Append(void* data) {
+  auto* pair = static_cast<std::pair<std::vector<int>*, int>*>(data);
+  pair->first->push_back(pair->second);
+}
+
+CUgraphNode Host(CUgraph graph, std::vector<CUgraphNode> after,
+                 std::pair<std::vector<int>*, int>* what) {
+  CUDA_HOST_NODE_PARAMS params{&Append, what};
+  CUgraphNode node = nullptr;
+  EXPECT_OK(cuGraphAddHostNode(&node, graph, after.data(), after.size(), &params));
+  return node;
+}
+
+TEST_F(GraphTest, NodesRunInTheOrderOfTheirDependencies) {
+  std::vector<int> order;
+  std::pair<std::vector<int>*, int> steps[] = {{&order, 0}, {&order, 1}, {&order, 2}};
+  CUgraph graph = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  // Made in an order that is not the one in which they run.
+  const CUgraphNode last = Host(graph, {}, &steps[2]);
+  const CUgraphNode middle = Host(graph, {}, &steps[1]);
+  const CUgraphNode first = Host(graph, {}, &steps[0]);
+  ASSERT_OK(cuGraphAddDependencies(graph, &first, &middle, 1));
+  ASSERT_OK(cuGraphAddDependencies(graph, &middle, &last, 1));
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  ASSERT_OK(cuGraphDestroy(graph));
+  CUstream streams[2];
+  for (CUstream& stream : streams) ASSERT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  // Launches of one graph follow each other, whatever their streams.
+  for (int i = 0; i < 20; ++i) ASSERT_OK(cuGraphLaunch(exec, streams[i % 2]));
+  ASSERT_OK(cuCtxSynchronize());
+  ASSERT_EQ(order.size(), 60u);
+  for (std::size_t i = 0; i < order.size(); ++i) EXPECT_EQ(order[i], static_cast<int>(i % 3));
+  EXPECT_OK(cuGraphExecDestroy(exec));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphLaunch(exec, nullptr));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphDestroy(graph));
+}
+
+TEST_F(GraphTest, KernelNodesKeepTheirParameters) {
+  std::atomic<int> sum{0};
+  fake::Define("adder", [&](const LaunchRequest& request) {
+    int value = 0;
+    std::memcpy(&value, request.params.data(), sizeof value);
+    sum += value;
+    return Fault{};
+  });
+  int value = 5;
+  void* params[] = {&value};
+  CUDA_KERNEL_NODE_PARAMS node_params{};
+  node_params.func = Kernel("adder", "4");
+  node_params.gridDimX = node_params.gridDimY = node_params.gridDimZ = 1;
+  node_params.blockDimX = node_params.blockDimY = node_params.blockDimZ = 1;
+  node_params.kernelParams = params;
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  ASSERT_OK(cuGraphAddKernelNode_v2(&node, graph, nullptr, 0, &node_params));
+  value = 1000;  // Too late for the node.
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  ASSERT_OK(cuGraphExecKernelNodeSetParams_v2(exec, node, &node_params));
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  ASSERT_OK(cuGraphNodeSetEnabled(exec, node, 0));
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  ASSERT_OK(cuCtxSynchronize());
+  EXPECT_EQ(sum, 1005);
+  node_params.kernelParams = nullptr;
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphKernelNodeSetParams_v2(node, &node_params));
+  node_params.kernelParams = params;
+  node_params.blockDimX = 2000;
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphKernelNodeSetParams_v2(node, &node_params));
+  EXPECT_OK(cuGraphExecDestroy(exec));
+  EXPECT_OK(cuGraphDestroy(graph));
+}
+
+TEST_F(GraphTest, ObjectsDieWithTheLastGraphThatHoldsThem) {
+  int destroyed = 0;
+  CUuserObject object = nullptr;
+  ASSERT_OK(cuUserObjectCreate(
+      &object, &destroyed, [](void* data) { ++*static_cast<int*>(data); }, 1,
+      CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+  CUgraph graph = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  ASSERT_OK(cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  ASSERT_OK(cuGraphDestroy(graph));
+  EXPECT_EQ(destroyed, 0);
+  ASSERT_OK(cuGraphExecDestroy(exec));
+  EXPECT_EQ(destroyed, 1);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuUserObjectRetain(object, 1));
+}
+
+TEST_F(GraphTest, ForeignNodesAndBadEdgesAreRefused) {
+  CUgraph graph = nullptr, other = nullptr;
+  CUgraphNode a = nullptr, b = nullptr, foreign = nullptr, none = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  ASSERT_OK(cuGraphCreate(&other, 0));
+  ASSERT_OK(cuGraphAddEmptyNode(&a, graph, nullptr, 0));
+  ASSERT_OK(cuGraphAddEmptyNode(&b, graph, &a, 1));
+  ASSERT_OK(cuGraphAddEmptyNode(&foreign, other, nullptr, 0));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddEmptyNode(&none, graph, &foreign, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddEmptyNode(&none, graph, nullptr, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies(graph, &a, &b, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies(graph, &a, &a, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphRemoveDependencies(graph, &b, &a, 1));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddChildGraphNode(&none, graph, nullptr, 0, nullptr));
+  ASSERT_OK(cuGraphDestroyNode(a));
+  std::size_t count = 9;
+  ASSERT_OK(cuGraphNodeGetDependencies(b, nullptr, &count));
+  EXPECT_EQ(count, 0u);
+  CUgraphNode list[3] = {a, a, a};
+  count = 3;
+  ASSERT_OK(cuGraphGetNodes(graph, list, &count));
+  EXPECT_EQ(count, 1u);
+  EXPECT_EQ(list[0], b);
+  EXPECT_EQ(list[1], nullptr);
+  EXPECT_OK(cuGraphDestroy(graph));
+  EXPECT_OK(cuGraphDestroy(other));
+}
+
+TEST_F(GraphTest, MemoryOfAGraphGoesWithIt) {
+  std::size_t before = 0, during = 0, after = 0, total = 0;
+  ASSERT_OK(cuMemGetInfo_v2(&before, &total));
+  CUDA_MEM_ALLOC_NODE_PARAMS params{};
+  params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  params.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  params.bytesize = std::size_t{8} << 20;
+  CUgraph graph = nullptr;
+  CUgraphNode alloc = nullptr, set = nullptr, free = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  ASSERT_OK(cuGraphAddMemAllocNode(&alloc, graph, nullptr, 0, &params));
+  CUDA_MEMSET_NODE_PARAMS fill{params.dptr, 0, 7, 1, params.bytesize, 1};
+  ASSERT_OK(cuGraphAddMemsetNode(&set, graph, &alloc, 1, &fill, context_));
+  ASSERT_OK(cuGraphAddMemFreeNode(&free, graph, &set, 1, params.dptr));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphAddMemFreeNode(&free, graph, &set, 1, params.dptr));
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  ASSERT_OK(cuMemGetInfo_v2(&during, &total));
+  EXPECT_LE(during + params.bytesize, before);
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  EXPECT_OK(cuGraphExecDestroy(exec));
+  EXPECT_OK(cuGraphDestroy(graph));
+  ASSERT_OK(cuCtxSynchronize());
+  ASSERT_OK(cuMemGetInfo_v2(&after, &total));
+  EXPECT_EQ(after, before);
+}
+
+}  // namespace
+}  // namespace farwarp::softgpu
