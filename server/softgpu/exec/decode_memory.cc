@@ -64,6 +64,10 @@ void FunctionDecoder::Atomic(const Instruction& i) {
   const size_t at = returns ? 1 : 0;
   const Address address = Resolve(i, i.operands[at]);
   const Space space = address.shared ? Space::kShared : SpaceOf(i);
+  const uint32_t count = VectorOf(i);
+  const bool halves = i.type() == Type::kF16 || i.type() == Type::kBf16 ||
+                      i.type() == Type::kF16x2 || i.type() == Type::kBf16x2;
+  if (count > 1 || halves) return VectorAtomicOf(i, address, space, count);
   const Handler run = address.kernel_param ? nullptr : FindAtomic(i, space);
   if (run == nullptr) return Unsupported(i);
   const uint32_t b = Source(i, i.operands[at + 1], i.type());
@@ -73,6 +77,24 @@ void FunctionDecoder::Atomic(const Instruction& i) {
   ins.d = d;
   ins.b = b;
   ins.c = c;
+  Fill(ins, address);
+  NoteDynamic(address);
+}
+
+void FunctionDecoder::VectorAtomicOf(const Instruction& i, const Address& address, Space space,
+                                     uint32_t count) {
+  const bool returns = i.opcode == Opcode::kAtom;
+  const Handler run = address.kernel_param ? nullptr : FindVectorAtomic(i, space);
+  if (run == nullptr || count * TypeBytes(i.type()) > 16) return Unsupported(i);
+  std::vector<uint32_t> slots(returns ? 0 : count, kNoSlot);
+  if (returns && !Registers(i, i.operands[0], i.type(), true, count, slots)) return;
+  if (!Registers(i, i.operands[returns ? 2 : 1], i.type(), false, count, slots)) return;
+  const auto first = static_cast<uint32_t>(kernel_.slots.size());
+  kernel_.slots.insert(kernel_.slots.end(), slots.begin(), slots.end());
+  vector_uses_.emplace_back(first, 2 * count);
+  Ins& ins = Emit(i, run);
+  ins.slots = first;
+  ins.target = count;
   Fill(ins, address);
   NoteDynamic(address);
 }

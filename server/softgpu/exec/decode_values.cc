@@ -95,7 +95,7 @@ void FunctionDecoder::MoveOf(const Instruction& i) {
     Emit(i, special).d = d;
     return;
   }
-  Arithmetic(i, FindLogic(i));
+  Arithmetic(i, i.type() == Type::kB128 ? WideMove : FindLogic(i));
 }
 
 void FunctionDecoder::NarrowConvertOf(const Instruction& i) {

@@ -377,6 +377,7 @@ class FunctionDecoder {
   void One(const Instruction& i);
   void Memory(const Instruction& i, bool load);
   void Atomic(const Instruction& i);
+  void VectorAtomicOf(const Instruction& i, const Address& address, Space space, uint32_t count);
   void AsyncCopyOf(const Instruction& i);
   void MoveOf(const Instruction& i);
   void VectorMove(const Instruction& i, const Operand& vector, const Operand& whole, bool pack);

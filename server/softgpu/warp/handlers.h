@@ -41,6 +41,13 @@ Handler FindStore(Space space, Type type, uint32_t register_bytes);
 Handler FindParamLoad(Type type,
                       uint32_t register_bytes);  // Kernel parameters at a constant offset.
 Handler FindAtomic(const Instruction& instruction, Space space);
+// On 16-bit floats and vectors; slots: old values, operand; target's lower half: elements.
+Handler FindVectorAtomic(const Instruction& instruction, Space space);
+// 128 bits.
+Handler FindWideAtomic(const Instruction& instruction, Space space);
+Handler FindWideLoad(Space space);
+Handler FindWideStore(Space space);
+void WideMove(Warp& warp, const Ins& ins);
 void AddressSharedToGeneric(Warp& warp, const Ins& ins);
 void AddressGenericToShared(Warp& warp, const Ins& ins);
 void AddressOfLocal(Warp& warp, const Ins& ins);  // d = this thread's local memory + frame + imm

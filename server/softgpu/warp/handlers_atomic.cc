@@ -141,11 +141,10 @@ Handler IntegerOf(Type type, Space space) {
 
 Handler FindAtomic(const Instruction& i, Space space) {
   const Type type = i.type();
-  if (i.Has(Mod::kV2) || i.Has(Mod::kV4) || i.Has(Mod::kV8)) return nullptr;
+  if (type == Type::kB128) return FindWideAtomic(i, space);
   if (i.Has(Mod::kAdd)) {
     if (type == Type::kF32) return InSpace<AddOp, float>(space);
     if (type == Type::kF64) return InSpace<AddOp, double>(space);
-    if (type == Type::kF16) return InSpace<AddOp, _Float16>(space);
     return IntegerOf<AddOp>(type, space);
   }
   if (i.Has(Mod::kMin)) return IntegerOf<MinOp>(type, space);

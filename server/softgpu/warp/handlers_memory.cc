@@ -248,6 +248,8 @@ Handler FindLoad(Space space, Type type, uint32_t bytes) {
       return LoadOf<uint32_t>(space, bytes);
     case 8:
       return LoadOf<uint64_t>(space, bytes);
+    case 16:
+      return bytes == 16 ? FindWideLoad(space) : nullptr;
     default:
       return nullptr;
   }
@@ -263,6 +265,8 @@ Handler FindStore(Space space, Type type, uint32_t bytes) {
       return StoreOf<uint32_t>(space, bytes);
     case 8:
       return StoreOf<uint64_t>(space, bytes);
+    case 16:
+      return bytes == 16 ? FindWideStore(space) : nullptr;
     default:
       return nullptr;
   }
