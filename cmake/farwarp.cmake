@@ -23,8 +23,25 @@ target_link_libraries(farwarp_flags INTERFACE Threads::Threads)
 
 if(FARWARP_SANITIZE)
   list(JOIN FARWARP_SANITIZE "," sanitizers)
-  add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  # The runtime is shared, so that our libraries also work in programs built without it (preloaded there; see
+  # FARWARP_SANITIZER_RUNTIME). "function" is off: a driver is called through types of our own (CUresult as int), which is
+  # the same call in the C ABI but another type to the checker.
+  add_compile_options(-fsanitize=${sanitizers} -fno-sanitize=function -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${sanitizers})
+  if(FARWARP_SANITIZE MATCHES "fuzzer")
+    # libFuzzer is a static library with a runtime of its own.
+  else()
+    if(FARWARP_SANITIZE MATCHES "thread")
+      set(runtime libclang_rt.tsan-x86_64.so)
+    else()
+      set(runtime libclang_rt.asan-x86_64.so)
+    endif()
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=${runtime} OUTPUT_VARIABLE FARWARP_SANITIZER_RUNTIME
+                    OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    get_filename_component(runtime_directory ${FARWARP_SANITIZER_RUNTIME} DIRECTORY)
+    add_compile_options(-shared-libsan)
+    add_link_options(-shared-libsan -Wl,-rpath,${runtime_directory})
+  endif()
 endif()
 if(FARWARP_COVERAGE)
   add_compile_options(-fprofile-instr-generate -fcoverage-mapping)

@@ -69,6 +69,9 @@ def prepare(arguments):
     """Checks that what the mode needs exists; returns (command prefix, environment)."""
     build = arguments.build
     env = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+    if "FARWARP_E2E_PRELOAD" in env:  # The runtime of a sanitizer.
+        env["LD_PRELOAD"] = env.pop("FARWARP_E2E_PRELOAD")
+        env["ASAN_OPTIONS"] = "detect_leaks=0"  # What NVIDIA's tools built is not ours to judge.
     if arguments.mode == "local":
         needed = [build / "lib/softgpu/libcuda.so.1", build / "lib/libcudart.so.13"]
         env["LD_LIBRARY_PATH"] = f"{build}/lib/softgpu:{build}/lib"

@@ -40,7 +40,8 @@ TEST_P(Hostile, EndsItsOwnSessionAndNothingElse) {
   {
     server::Session session(std::move(server_end), options);
     wire::Hello hello;
-    hello.windows = {{0x100'0000'0000, std::uint64_t{1} << 38}};
+    hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 38},
+                     {0x100'0000'0000, std::uint64_t{1} << 38}};
     ASSERT_TRUE(session.Start(hello).ok());
     const auto& [what, header, words] = GetParam();
     // Past its own checks: the header as it is.

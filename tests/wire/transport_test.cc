@@ -251,5 +251,12 @@ TEST(Faults, SwallowedFramesVanishWithoutAWord) {
   EXPECT_EQ(right->ReceiveHeader(Shortly()).status().code(), StatusCode::kTimeout);
 }
 
+TEST(Order, OnlyGoodbyeMayTakeAnAcknowledgementBack) {
+  // The daemon says goodbye in a dead worker's place and knows of no frame.
+  EXPECT_TRUE(CheckOrder({wire::FrameKind::kGoodbye, 0, 0, 16, 0, 0}, {7, 3, 9}).ok());
+  EXPECT_FALSE(CheckOrder({wire::FrameKind::kAck, 0, 0, 0, 0, 0}, {7, 3, 9}).ok());
+  EXPECT_FALSE(CheckOrder({wire::FrameKind::kGoodbye, 0, 0, 16, 8, 0}, {7, 3, 9}).ok());
+}
+
 }  // namespace
 }  // namespace farwarp::transport

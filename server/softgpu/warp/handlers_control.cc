@@ -1,4 +1,5 @@
 // Branches, calls, exit.
+#include <algorithm>
 #include <cstring>
 
 #include "server/softgpu/warp/handlers.h"
@@ -134,8 +135,8 @@ void CallFunction(Warp& warp, const Ins& ins) {
   frame->storage.resize(function.frame_bytes + 64);
   frame->registers = reinterpret_cast<std::byte*>(
       (reinterpret_cast<uintptr_t>(frame->storage.data()) + 63) & ~uintptr_t{63});
-  std::memcpy(frame->registers + function.constants, function.constant_image.data(),
-              function.constant_image.size());
+  std::copy(function.constant_image.begin(), function.constant_image.end(),
+            frame->registers + function.constants);
   warp.frame = frame.get();
   warp.regs = frame->registers;
   warp.pc = function.entry;

@@ -174,8 +174,8 @@ void StartBlock(Block& block) {
     frame.storage.resize(function.frame_bytes + 64);
     auto aligned = (reinterpret_cast<uintptr_t>(frame.storage.data()) + 63) & ~uintptr_t{63};
     frame.registers = reinterpret_cast<std::byte*>(aligned);
-    std::memcpy(frame.registers + function.constants, function.constant_image.data(),
-                function.constant_image.size());
+    std::copy(function.constant_image.begin(), function.constant_image.end(),
+              frame.registers + function.constants);
     warp.waiting.clear();
     warp.waiting.push_back({function.entry, warp.live, &frame, GroupState::kReady, 0});
   }

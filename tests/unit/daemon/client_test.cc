@@ -144,7 +144,7 @@ TEST(SoftwareGpu, KernelThatNeverEndsDoesNotOutliveItsClient) {
   ASSERT_NE(server.endpoint(), "") << server.log();
   Program program(server, "spin_program");
   ASSERT_EQ(program.ReadLine(), "spinning") << server.log();
-  ASSERT_EQ(server.workers().size(), 1u);
+  ASSERT_EQ(server.workers().size(), 1u) << server.log();
   program.Kill();
   EXPECT_TRUE(server.WaitForWorkers(0, milliseconds(2000))) << server.log();
 }
