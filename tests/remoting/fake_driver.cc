@@ -627,6 +627,8 @@ FakeDriver::~FakeDriver() {
   }
   world->worker.join();
   for (void* memory : world->host) std::free(memory);
+  // A process that ends leaves what it did not free to the driver.
+  for (auto& [object, entry] : world->objects) entry.free(object);
   delete world;
   world = nullptr;
 }
