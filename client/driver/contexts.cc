@@ -304,6 +304,11 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   Handle handle;
   if (const CUresult result = ContextOf(caller, ctx, &record, &handle); result != CUDA_SUCCESS)
     return result;
+  if (const CUresult captured =
+          caller.process->graphs().CheckContext(wire::ToPointer<CUcontext>(handle));
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
   return SynchronizeContext(*caller.process, handle, *record);
 }
 

@@ -94,9 +94,7 @@ CUresult ReadSide(Process& process, CUmemorytype type, const void* host, CUdevic
 
 // CUDA_MEMCPY2D has the fields of CUDA_MEMCPY3D for one slice; CUDA_MEMCPY3D_PEER adds contexts.
 template <typename Parameters>
-CUresult Box(const Parameters* copy, const How& how, bool peer) {
-  FARWARP_ENTER_CONTEXT(caller);
-  if (copy == nullptr) return CUDA_ERROR_INVALID_VALUE;
+CUresult ReadShape(Process& process, const Parameters* copy, bool peer, CopyRequest* result_out) {
   CopyRequest request;
   CopySide from{.x_bytes = copy->srcXInBytes, .y = copy->srcY, .pitch = copy->srcPitch};
   CopySide to{.x_bytes = copy->dstXInBytes, .y = copy->dstY, .pitch = copy->dstPitch};
@@ -115,18 +113,28 @@ CUresult Box(const Parameters* copy, const How& how, bool peer) {
       request.to_context = wire::FromPointer(copy->dstContext);
     }
   }
-  CUresult result = ReadSide(*caller.process, copy->srcMemoryType, copy->srcHost, copy->srcDevice,
-                             &from, &request.from_side);
+  CUresult result = ReadSide(process, copy->srcMemoryType, copy->srcHost, copy->srcDevice, &from,
+                             &request.from_side);
   if (result != CUDA_SUCCESS) return result;
-  result = ReadSide(*caller.process, copy->dstMemoryType, copy->dstHost, copy->dstDevice, &to,
-                    &request.to_side);
+  result =
+      ReadSide(process, copy->dstMemoryType, copy->dstHost, copy->dstDevice, &to, &request.to_side);
   if (result != CUDA_SUCCESS) return result;
   const auto from_plane = PlaneOf(from, request.extent);
   const auto to_plane = PlaneOf(to, request.extent);
   if (!from_plane.has_value() || !to_plane.has_value()) return CUDA_ERROR_INVALID_VALUE;
   request.from = *from_plane;
   request.to = *to_plane;
-  return Run(caller, request, how);
+  *result_out = request;
+  return CUDA_SUCCESS;
+}
+
+template <typename Parameters>
+CUresult Box(const Parameters* copy, const How& how, bool peer) {
+  FARWARP_ENTER_CONTEXT(caller);
+  if (copy == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  CopyRequest request;
+  const CUresult result = ReadShape(*caller.process, copy, peer, &request);
+  return result != CUDA_SUCCESS ? result : Run(caller, request, how);
 }
 
 }  // namespace
@@ -250,3 +258,11 @@ CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER* pCopy, CUstream hStr
 }
 
 }  // namespace farwarp::client::custom
+
+namespace farwarp::client {
+
+CUresult ReadBox(Process& process, const CUDA_MEMCPY3D& copy, CopyRequest* request) {
+  return custom::ReadShape(process, &copy, false, request);
+}
+
+}  // namespace farwarp::client

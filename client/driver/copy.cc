@@ -5,6 +5,8 @@
 #include <new>
 #include <vector>
 
+#include "client/driver/copy_pieces.h"
+#include "client/driver/graph_backend.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -23,41 +25,6 @@ void* At(std::uint64_t address) {
 using Scratch = std::unique_ptr<std::byte[]>;
 Scratch NewScratch(std::uint64_t bytes) {
   return Scratch(new (std::nothrow) std::byte[static_cast<std::size_t>(bytes)]);
-}
-
-// Calls `visit(to, from, extent, last)` for pieces of at most wire::kMaxCopyBytes, in order, until
-// one fails.
-template <typename Visit>
-CUresult ForEachPiece(const CopyRequest& request, Visit visit) {
-  wire::CopyExtent piece = request.extent;
-  if (request.extent.row_bytes > wire::kMaxCopyBytes) {
-    piece = {wire::kMaxCopyBytes, 1, 1};
-  } else {
-    piece.rows = std::min(request.extent.rows, wire::kMaxCopyBytes / request.extent.row_bytes);
-    // Whole boxes only if all of it fits: a piece of several slices must have all their rows.
-    const bool whole =
-        piece.rows == request.extent.rows &&
-        request.extent.slices <= wire::kMaxCopyBytes / (piece.row_bytes * piece.rows);
-    if (!whole) piece.slices = 1;
-  }
-  const auto& all = request.extent;
-  for (std::uint64_t z = 0; z < all.slices; z += piece.slices) {
-    for (std::uint64_t y = 0; y < all.rows; y += piece.rows) {
-      for (std::uint64_t x = 0; x < all.row_bytes; x += piece.row_bytes) {
-        const wire::CopyExtent extent{std::min(piece.row_bytes, all.row_bytes - x),
-                                      std::min(piece.rows, all.rows - y), piece.slices};
-        const auto at = [&](wire::CopyPlane plane) {
-          plane.address += z * plane.slice_pitch + y * plane.pitch + x;
-          return plane;
-        };
-        const bool last = z + piece.slices >= all.slices && y + piece.rows >= all.rows &&
-                          x + piece.row_bytes >= all.row_bytes;
-        const CUresult result = visit(at(request.to), at(request.from), extent, last);
-        if (result != CUDA_SUCCESS) return result;
-      }
-    }
-  }
-  return CUDA_SUCCESS;
 }
 
 CUresult SendPiece(const Caller& caller, const StreamUse& use, const wire::CopyPlane& to,
@@ -252,7 +219,38 @@ CUresult CopyOnHost(const Caller& caller, const StreamUse& use, const CopyReques
 
 }  // namespace
 
+CUresult CheckRequest(Process& process, const CopyRequest& request) {
+  const bool to_device = request.to_side == Side::kDevice;
+  const bool from_device = request.from_side == Side::kDevice;
+  const bool valid =
+      (to_device ? CoversDevice(process, request.to, request.extent) : request.to.address != 0) &&
+      (from_device ? CoversDevice(process, request.from, request.extent)
+                   : request.from.address != 0);
+  return valid && CopyBytes(request.extent).has_value() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+namespace {
+
+// Offers the copy to a capture under way; true if `result` is the call's answer.
+bool Captured(const Caller& caller, const CopyRequest& request, CUresult* result) {
+  graph::Graphs& graphs = caller.process->graphs();
+  if (!graphs.capturing()) return false;
+  const bool per_thread = request.null == NullStream::kPerThread;
+  if (request.timing == Timing::kSynchronous) {
+    *result = graphs.CheckStream(request.stream, per_thread);
+    if (*result == CUDA_SUCCESS) *result = graphs.CheckUnsafe();
+    return *result != CUDA_SUCCESS;
+  }
+  graph::NodeWork work;
+  work.type = CU_GRAPH_NODE_TYPE_MEMCPY;
+  work.copy = NodeOf(request);
+  return graphs.Capture(request.stream, per_thread, std::move(work), result);
+}
+
+}  // namespace
+
 CUresult Copy(const Caller& caller, CopyRequest request) {
+  if (CUresult captured; Captured(caller, request, &captured)) return captured;
   const auto bytes = CopyBytes(request.extent);
   if (!bytes.has_value()) return CUDA_ERROR_INVALID_VALUE;
   StreamUse use;

@@ -37,6 +37,13 @@ struct CopyRequest {
 };
 
 CUresult Copy(const Caller& caller, CopyRequest request);
+// What CUDA_MEMCPY3D means; streams and timing are left alone.
+CUresult ReadBox(Process& process, const CUDA_MEMCPY3D& copy, CopyRequest* request);
+// CUDA_ERROR_INVALID_VALUE if a side is not what it must be.
+CUresult CheckRequest(Process& process, const CopyRequest& request);
+// The same for fills of `height` rows of `width` elements.
+CUresult CheckFillShape(Process& process, std::uint64_t address, std::uint64_t pitch,
+                        std::uint64_t width, std::uint64_t height, unsigned element_bytes);
 
 // One row of `bytes`.
 CopyRequest LinearCopy(std::uint64_t to, Side to_side, std::uint64_t from, Side from_side,

@@ -22,6 +22,12 @@ CUresult Record(CUevent event, CUstream stream, unsigned flags, NullStream null)
   Event* record = caller.process->events.Find(event);
   if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if ((flags & ~unsigned{CU_EVENT_RECORD_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
+  graph::Graphs& graphs = caller.process->graphs();
+  if (CUresult captured;
+      graphs.capturing() &&
+      graphs.CaptureRecord(stream, null == NullStream::kPerThread, event, flags, &captured)) {
+    return captured;
+  }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)
     return result;
@@ -39,6 +45,7 @@ CUresult Destroy(CUevent event) {
   if (caller.process->events.Remove(wire::FromPointer(event)) == nullptr) {
     return CUDA_ERROR_INVALID_HANDLE;
   }
+  caller.process->graphs().ForgetEvent(event);
   Command command(caller.session(), IdOf(InternalCommand::kDestroyEvent));
   command.body().PutPointer(event);
   return command.Post();
@@ -49,6 +56,10 @@ CUresult Ask(CUevent event, InternalCommand question) {
   FARWARP_ENTER(caller);
   const Event* record = caller.process->events.Find(event);
   if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (const CUresult captured = caller.process->graphs().CheckEvent(event);
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
   if (!record->recorded.load(std::memory_order_relaxed)) return CUDA_SUCCESS;
   Command command(caller.session(), IdOf(question));
   command.body().PutPointer(event);

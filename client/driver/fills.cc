@@ -21,6 +21,13 @@ struct FillShape {
 CUresult Fill(const FillShape& shape, unsigned value, unsigned element_bytes, CUstream stream,
               NullStream null) {
   FARWARP_ENTER_CONTEXT(caller);
+  if (graph::Graphs& graphs = caller.process->graphs(); graphs.capturing()) {
+    graph::NodeWork work;
+    CUresult captured;
+    work.type = CU_GRAPH_NODE_TYPE_MEMSET;
+    work.fill = {shape.address, shape.pitch, value, element_bytes, shape.width, shape.height};
+    if (graphs.Capture(stream, null == kPerThread, std::move(work), &captured)) return captured;
+  }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)
     return result;
@@ -110,3 +117,20 @@ FARWARP_FILL_2D(32, unsigned int, ui)
 #undef FARWARP_FILL_2D
 
 }  // namespace farwarp::client::custom
+
+namespace farwarp::client {
+
+CUresult CheckFillShape(Process& process, std::uint64_t address, std::uint64_t pitch,
+                        std::uint64_t width, std::uint64_t height, unsigned element_bytes) {
+  wire::CopyExtent extent{0, height, 1};
+  if (__builtin_mul_overflow(width, std::uint64_t{element_bytes}, &extent.row_bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const auto plane = PlaneOf({.base = address, .pitch = height > 1 ? pitch : 0}, extent);
+  const bool valid = plane.has_value() && address % element_bytes == 0 &&
+                     (height <= 1 || pitch % element_bytes == 0) &&
+                     CoversDevice(process, *plane, extent);
+  return valid ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+}  // namespace farwarp::client

@@ -1,8 +1,12 @@
 // cuLaunchKernel and its siblings: checked against what is known of device and kernel, packed, and
 // appended to the stream. No round trip, no system call, no allocation.
+#include "client/driver/launch.h"
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "client/custom.h"
 #include "client/driver/process.h"
@@ -10,31 +14,17 @@
 #include "farwarp/wire/internal_command.h"
 #include "farwarp/wire/limits.h"
 
-namespace farwarp::client::custom {
+namespace farwarp::client {
 namespace {
-
-using wire::IdOf;
-using wire::InternalCommand;
-
-constexpr unsigned kMaxLaunchAttributes = 32;
-
-struct Launch {
-  CUfunction function = nullptr;
-  wire::LaunchShape shape{};
-  CUstream stream = nullptr;
-  NullStream null = NullStream::kLegacy;
-  void** parameters = nullptr;
-  void** extra = nullptr;
-  const CUlaunchAttribute* attributes = nullptr;
-  unsigned attribute_count = 0;
-};
 
 bool TooBig(unsigned size, int limit) {
   return size == 0 || size > static_cast<unsigned>(limit);
 }
 
-CUresult CheckShape(const Device& device, const Launchable& kernel,
-                    const wire::LaunchShape& shape) {
+}  // namespace
+
+CUresult CheckLaunchShape(const Device& device, const Launchable& kernel,
+                          const wire::LaunchShape& shape) {
   const LaunchLimits& limits = device.launch_limits;
   for (int i = 0; i < 3; ++i) {
     if (TooBig(shape.grid[i], limits.grid[i]) || TooBig(shape.block[i], limits.block[i])) {
@@ -56,26 +46,8 @@ CUresult CheckShape(const Device& device, const Launchable& kernel,
   return shape.shared_bytes > allowed ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
-// The parameter buffer of an `extra` list; CUDA_ERROR_INVALID_VALUE if the list is malformed.
-CUresult ReadExtra(void** extra, const void** buffer, std::size_t* bytes) {
-  *buffer = nullptr;
-  *bytes = 0;
-  for (int i = 0; i < 16; i += 2) {
-    if (extra[i] == CU_LAUNCH_PARAM_END) return CUDA_SUCCESS;
-    if (extra[i + 1] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
-      *buffer = extra[i + 1];
-    } else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE) {
-      std::memcpy(bytes, extra[i + 1], sizeof *bytes);
-    } else {
-      return CUDA_ERROR_INVALID_VALUE;
-    }
-  }
-  return CUDA_ERROR_INVALID_VALUE;
-}
-
-// Attributes that change what the launch means travel; hints do not.
-CUresult ReadAttribute(const CUlaunchAttribute& attribute, wire::LaunchShape* shape, bool* send) {
+CUresult ReadLaunchAttribute(const CUlaunchAttribute& attribute, wire::LaunchShape* shape,
+                             bool* send) {
   *send = false;
   switch (attribute.id) {
     case CU_LAUNCH_ATTRIBUTE_IGNORE:
@@ -103,11 +75,79 @@ CUresult ReadAttribute(const CUlaunchAttribute& attribute, wire::LaunchShape* sh
   }
 }
 
+}  // namespace farwarp::client
+
+namespace farwarp::client::custom {
+namespace {
+
+using wire::IdOf;
+using wire::InternalCommand;
+
+constexpr unsigned kMaxLaunchAttributes = 32;
+
+struct Launch {
+  CUfunction function = nullptr;
+  wire::LaunchShape shape{};
+  CUstream stream = nullptr;
+  NullStream null = NullStream::kLegacy;
+  void** parameters = nullptr;
+  void** extra = nullptr;
+  const CUlaunchAttribute* attributes = nullptr;
+  unsigned attribute_count = 0;
+};
+
+// The parameter buffer of an `extra` list; CUDA_ERROR_INVALID_VALUE if the list is malformed.
+CUresult ReadExtra(void** extra, const void** buffer, std::size_t* bytes) {
+  *buffer = nullptr;
+  *bytes = 0;
+  for (int i = 0; i < 16; i += 2) {
+    if (extra[i] == CU_LAUNCH_PARAM_END) return CUDA_SUCCESS;
+    if (extra[i + 1] == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
+      *buffer = extra[i + 1];
+    } else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE) {
+      std::memcpy(bytes, extra[i + 1], sizeof *bytes);
+    } else {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+  }
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+// Offers the launch to a capture under way; true if `result` is the call's answer.
+bool Captured(const Caller& caller, const Launch& launch, CUresult* result) {
+  CUDA_KERNEL_NODE_PARAMS node{};
+  node.func = launch.function;
+  node.gridDimX = launch.shape.grid[0];
+  node.gridDimY = launch.shape.grid[1];
+  node.gridDimZ = launch.shape.grid[2];
+  node.blockDimX = launch.shape.block[0];
+  node.blockDimY = launch.shape.block[1];
+  node.blockDimZ = launch.shape.block[2];
+  node.sharedMemBytes = launch.shape.shared_bytes;
+  node.kernelParams = launch.parameters;
+  node.extra = launch.extra;
+  std::vector<CUlaunchAttribute> attributes(launch.attributes,
+                                            launch.attributes + launch.attribute_count);
+  if ((launch.shape.flags & wire::kLaunchCooperative) != 0) {
+    CUlaunchAttribute cooperative{};
+    cooperative.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    cooperative.value.cooperative = 1;
+    attributes.push_back(cooperative);
+  }
+  return caller.process->graphs().CaptureLaunch(
+      launch.stream, launch.null == NullStream::kPerThread, node, std::move(attributes), result);
+}
+
 CUresult Run(Launch launch) {
   FARWARP_ENTER_CONTEXT(caller);
+  if (CUresult captured;
+      caller.process->graphs().capturing() && Captured(caller, launch, &captured)) {
+    return captured;
+  }
   const Launchable* kernel = FindLaunchable(caller, launch.function);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  if (const CUresult result = CheckShape(caller.device(), *kernel, launch.shape);
+  if (const CUresult result = CheckLaunchShape(caller.device(), *kernel, launch.shape);
       result != CUDA_SUCCESS) {
     return result;
   }
@@ -126,7 +166,7 @@ CUresult Run(Launch launch) {
   std::uint64_t sent = 0;
   for (unsigned i = 0; i < launch.attribute_count; ++i) {
     bool send;
-    const CUresult result = ReadAttribute(launch.attributes[i], &launch.shape, &send);
+    const CUresult result = ReadLaunchAttribute(launch.attributes[i], &launch.shape, &send);
     if (result != CUDA_SUCCESS) return result;
     if (send) sent |= std::uint64_t{1} << i;
   }

@@ -15,6 +15,9 @@ std::uint64_t Number(const void* pointer) {
 CUresult Allocate(CUdeviceptr* address, std::uint64_t bytes) {
   FARWARP_ENTER_CONTEXT(caller);
   if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
+  }
   std::uint64_t at = 0;
   const CUresult result = caller.device().memory.Allocate(bytes, caller.context_handle.bits(), &at);
   if (result == CUDA_SUCCESS) *address = at;
@@ -51,6 +54,9 @@ CUresult AllocateHost(void** memory, size_t bytes, unsigned flags) {
   if (memory == nullptr || bytes == 0 || (flags & ~kHostAllocFlags) != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
+  }
   void* block = caller.process->host.Allocate(bytes, flags, caller.context_handle.bits());
   if (block == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
   *memory = block;
@@ -63,6 +69,9 @@ CUresult RegisterHost(void* memory, size_t bytes, unsigned flags) {
   if (memory == nullptr || bytes == 0 || (flags & ~kHostRegisterFlags) != 0 ||
       __builtin_add_overflow(Number(memory), bytes, &end)) {
     return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
   }
   const auto outcome =
       caller.process->host.Register(Number(memory), bytes, flags, caller.context_handle.bits());
@@ -105,6 +114,10 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch, size_t WidthInByt
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
   FARWARP_ENTER(caller);
   if (dptr == 0) return CUDA_SUCCESS;
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
+  }
+  if (CUresult result; caller.process->graphs().Free(dptr, &result)) return result;
   Device* device = caller.process->DeviceOf(dptr);
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto allocation = device->memory.Find(dptr);
@@ -146,6 +159,9 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned int Flags) {
 CUresult cuMemFreeHost(void* p) {
   FARWARP_ENTER(caller);
   if (p == nullptr) return CUDA_SUCCESS;
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
+  }
   const auto block = caller.process->host.Find(Number(p));
   if (!block.has_value() || block->address != Number(p) || !block->allocated) {
     return CUDA_ERROR_INVALID_VALUE;
@@ -175,6 +191,9 @@ CUresult cuMemHostRegister(void* p, size_t bytesize, unsigned int Flags) {
 CUresult cuMemHostUnregister(void* p) {
   FARWARP_ENTER(caller);
   if (p == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
+    return unsafe;
+  }
   return caller.process->host.Unregister(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS
              : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;

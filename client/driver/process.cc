@@ -9,6 +9,7 @@
 
 #include "client/driver/callbacks.h"
 #include "client/driver/grant_source.h"
+#include "client/driver/graph_backend.h"
 #include "client/driver/visible_devices.h"
 #include "cuda/wire_ids.h"
 #include "farwarp/base/log.h"
@@ -130,6 +131,8 @@ Device::Device(Session& session, std::uint32_t vgpu_number, const wire::DeviceSn
 
 Process::Process()
     : callbacks_(std::make_unique<Callbacks>(*this)),
+      graph_layer_(std::make_unique<GraphLayer>(*this)),
+      graphs_(&graph_layer_->graphs()),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}
 
 CUresult Process::Use(std::unique_ptr<Session> session,

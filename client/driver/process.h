@@ -27,10 +27,12 @@
 #include "client/session/session.h"
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
+#include "farwarp/graph/graphs.h"
 
 namespace farwarp::client {
 
 class Callbacks;
+class GraphLayer;
 
 // The largest grid and block, per dimension.
 struct LaunchLimits {
@@ -128,6 +130,7 @@ class Process {
 
   bool launch_blocking() const noexcept { return launch_blocking_; }
   Callbacks& callbacks() noexcept { return *callbacks_; }
+  graph::Graphs& graphs() noexcept { return *graphs_; }
 
  private:
   Process();
@@ -144,6 +147,8 @@ class Process {
   std::unique_ptr<Session> session_;
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Callbacks> callbacks_;
+  std::unique_ptr<GraphLayer> graph_layer_;
+  graph::Graphs* const graphs_;
   bool launch_blocking_ = false;
   std::atomic<bool> arrivals_noted_{false};
   Mutex arrivals_mutex_;

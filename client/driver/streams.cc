@@ -1,6 +1,7 @@
 // cuStream*: creation, order and completion. Creating, destroying and waiting in a stream need no
 // reply.
 #include <algorithm>
+#include <utility>
 
 #include "client/custom.h"
 #include "client/driver/callbacks.h"
@@ -37,6 +38,7 @@ CUresult Destroy(CUstream stream) {
   const Handle handle = wire::FromPointer(stream);
   const Stream* record = caller.process->streams.Find(handle);
   if (record == nullptr || record->own_of_thread) return CUDA_ERROR_INVALID_HANDLE;
+  caller.process->graphs().ForgetStream(stream);
   const auto removed = caller.process->streams.Remove(handle);
   if (removed == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if ((removed->flags & CU_STREAM_NON_BLOCKING) != 0) removed->context->beside_streams.fetch_sub(1);
@@ -57,6 +59,10 @@ CUresult Query(CUstream stream, NullStream null) {
   StreamUse use;
   if (const CUresult result = Named(stream, null, &caller, &use); result != CUDA_SUCCESS)
     return result;
+  if (const CUresult captured = caller.process->graphs().CheckStream(stream, null == kPerThread);
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
   Command command(caller.session(), IdOf(InternalCommand::kQueryStream));
   command.body().PutPointer(use.wire);
   Reply reply;
@@ -68,6 +74,10 @@ CUresult Synchronize(CUstream stream, NullStream null) {
   StreamUse use;
   if (const CUresult result = Named(stream, null, &caller, &use); result != CUDA_SUCCESS)
     return result;
+  if (const CUresult captured = caller.process->graphs().CheckStream(stream, null == kPerThread);
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
   return SynchronizeStream(*caller.process, use);
 }
 
@@ -79,6 +89,11 @@ CUresult WaitEvent(CUstream stream, CUevent event, unsigned flags, NullStream nu
   const Event* record = caller.process->events.Find(event);
   if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if ((flags & ~unsigned{CU_EVENT_WAIT_EXTERNAL}) != 0) return CUDA_ERROR_INVALID_VALUE;
+  graph::Graphs& graphs = caller.process->graphs();
+  if (CUresult captured; graphs.capturing() &&
+                         graphs.CaptureWait(stream, null == kPerThread, event, flags, &captured)) {
+    return captured;
+  }
   if (!record->recorded.load(std::memory_order_relaxed)) return CUDA_SUCCESS;
   Command command(caller.session(), IdOf(InternalCommand::kStreamWaitEvent));
   command.body().PutPointer(use.wire);
@@ -137,35 +152,39 @@ CUresult GetDevice(CUstream stream, CUdevice* device, NullStream null) {
   return CUDA_SUCCESS;
 }
 
-CUresult IsCapturing(CUstream stream, CUstreamCaptureStatus* status, NullStream null) {
-  Caller caller;
-  StreamUse use;
-  if (const CUresult result = Named(stream, null, &caller, &use); result != CUDA_SUCCESS)
-    return result;
-  if (status == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *status = CU_STREAM_CAPTURE_STATUS_NONE;  // Capturing cannot begin: graphs are not supported.
-  return CUDA_SUCCESS;
-}
-
 CUresult AddCallback(CUstream stream, CUstreamCallback callback, void* data, unsigned flags,
                      NullStream null) {
   if (callback == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
   Caller caller;
   if (const CUresult result = EnterContext(&caller); result != CUDA_SUCCESS) return result;
+  // Callbacks cannot be nodes of a graph.
+  if (const CUresult captured = caller.process->graphs().CheckStream(stream, null == kPerThread);
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)
     return result;
-  return caller.process->callbacks().Enqueue(use, {nullptr, callback, stream, data});
+  return caller.process->callbacks().Enqueue(
+      use, {.callback = callback, .stream = stream, .data = data});
 }
 
 CUresult LaunchHostFunction(CUstream stream, CUhostFn function, void* data, NullStream null) {
   if (function == nullptr) return CUDA_ERROR_INVALID_VALUE;
   Caller caller;
   if (const CUresult result = EnterContext(&caller); result != CUDA_SUCCESS) return result;
+  if (graph::Graphs& graphs = caller.process->graphs(); graphs.capturing()) {
+    graph::NodeWork work;
+    CUresult captured;
+    work.type = CU_GRAPH_NODE_TYPE_HOST;
+    work.host = {function, data};
+    if (graphs.Capture(stream, null == kPerThread, std::move(work), &captured)) return captured;
+  }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)
     return result;
-  return caller.process->callbacks().Enqueue(use, {function, nullptr, stream, data});
+  return caller.process->callbacks().Enqueue(
+      use, {.function = function, .stream = stream, .data = data});
 }
 
 }  // namespace
@@ -237,12 +256,6 @@ CUresult cuStreamGetDevice(CUstream hStream, CUdevice* device) {
 }
 CUresult cuStreamGetDevice_ptsz(CUstream hStream, CUdevice* device) {
   return GetDevice(hStream, device, kPerThread);
-}
-CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus* captureStatus) {
-  return IsCapturing(hStream, captureStatus, kLegacy);
-}
-CUresult cuStreamIsCapturing_ptsz(CUstream hStream, CUstreamCaptureStatus* captureStatus) {
-  return IsCapturing(hStream, captureStatus, kPerThread);
 }
 CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void* userData,
                              unsigned int flags) {

@@ -85,7 +85,36 @@ enum class InternalCommand : std::uint32_t {
   kQueryEvent = 0x10068,         // event:handle — asks
   kSynchronizeEvent = 0x10069,   // event:handle — waits
   kElapsedTime = 0x1006a,        // start:handle end:handle → milliseconds:f32 — asks
+
+  // Executable graphs, by a number that the client has not used before. A node names the places of
+  // earlier nodes that it follows. Host data is read and written when the graph gets there: the
+  // number of a fetch is pushed as a host function's is, and HostFunctionDone carries the bytes as
+  // the transfer kFetchedBit | number; a launch names one transfer for each node that sends.
+  //   node := kind:u32 count:u64 place:u32* work       (GraphNodeKind says which work)
+  kGraphNodes = 0x10070,  // graph:u64 count:u64 node* — gathers nodes
+  kInstantiateGraph =
+      0x10071,  // graph:u64 flags:u64 — of what was gathered, in its predecessor's place
+  kDestroyGraph = 0x10072,  // graph:u64
+  kLaunchGraph = 0x10073,   // graph:u64 stream count:u64 transfer:u64*
+  kUploadGraph = 0x10074,   // graph:u64 stream
 };
+
+enum class GraphNodeKind : std::uint32_t {
+  kEmpty = 0,   // nothing
+  kKernel = 1,  // function:handle context:handle LaunchShape attribute_count:u64
+                // (id:i32 value[64])* parameter_bytes:u64 parameters
+  kCopy = 2,    // context:handle extent to:plane from:plane
+  kFill = 3,    // context:handle address:u64 pitch:u64 element_bytes:u32 value:u32 width:u64
+                // height:u64
+  kHost = 4,    // callback:u64
+  kFetch = 5,   // context:handle extent to:plane callback:u64
+  kSend = 6,    // context:handle extent from:plane
+  kRecord = 7,  // event:handle
+  kWait = 8,    // event:handle
+};
+inline constexpr std::uint64_t kFetchedBit = std::uint64_t{1} << 63;
+inline constexpr std::uint32_t kMaxGraphNodes = 1u << 20;  // Of one executable graph.
+inline constexpr std::uint32_t kMaxGraphs = 1u << 16;      // Executable graphs of one session.
 
 constexpr std::uint32_t IdOf(InternalCommand command) {
   return static_cast<std::uint32_t>(command);

@@ -55,6 +55,11 @@ std::span<const InternalHandler> InternalHandlers() {
       FARWARP_HANDLER(QueryEvent),
       FARWARP_HANDLER(SynchronizeEvent),
       FARWARP_HANDLER(ElapsedTime),
+      FARWARP_HANDLER(GraphNodes),
+      FARWARP_HANDLER(InstantiateGraph),
+      FARWARP_HANDLER(DestroyGraph),
+      FARWARP_HANDLER(LaunchGraph),
+      FARWARP_HANDLER(UploadGraph),
   };
 #undef FARWARP_HANDLER
   return kHandlers;

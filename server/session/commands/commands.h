@@ -76,4 +76,10 @@ void HandleQueryEvent(Call& call);
 void HandleSynchronizeEvent(Call& call);
 void HandleElapsedTime(Call& call);
 
+void HandleGraphNodes(Call& call);
+void HandleInstantiateGraph(Call& call);
+void HandleDestroyGraph(Call& call);
+void HandleLaunchGraph(Call& call);
+void HandleUploadGraph(Call& call);
+
 }  // namespace farwarp::server

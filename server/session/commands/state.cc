@@ -43,6 +43,7 @@ void HostFunctions::Close() noexcept {
 
 CommandState::~CommandState() {
   host_functions->Close();
+  graphs.Clear(driver_);
   for (std::uint32_t i = 0; i < vgpus_.size(); ++i) {
     while (!vgpus_[i].ranges.empty()) {
       const auto& [address, range] = *vgpus_[i].ranges.begin();

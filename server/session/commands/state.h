@@ -19,6 +19,7 @@
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
 #include "server/driver/table.h"
+#include "server/session/commands/graphs.h"
 #include "server/session/commands/staging.h"
 #include "server/session/commands/wait.h"
 
@@ -131,6 +132,7 @@ class CommandState {
   std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
   const std::shared_ptr<HostFunctions> host_functions = std::make_shared<HostFunctions>();
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
+  ServerGraphs graphs;
   Waits waits;
 
  private:
