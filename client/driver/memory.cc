@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/custom.h"
+#include "client/driver/pools.h"
 #include "client/driver/process.h"
 
 namespace farwarp::client::custom {
@@ -122,6 +123,7 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto allocation = device->memory.Find(dptr);
   if (!allocation.has_value() || allocation->address != dptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!caller.process->pools().Forget(dptr)) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult result = WaitUntilUnused(caller, *device); result != CUDA_SUCCESS)
     return result;
   return device->memory.Free(dptr);

@@ -10,6 +10,7 @@
 #include "client/driver/callbacks.h"
 #include "client/driver/grant_source.h"
 #include "client/driver/graph_backend.h"
+#include "client/driver/pools.h"
 #include "client/driver/visible_devices.h"
 #include "cuda/wire_ids.h"
 #include "farwarp/base/log.h"
@@ -43,7 +44,6 @@ constexpr int kAbsent[] = {
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_SPARSE_CUDA_ARRAY_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED,
-    CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS,
@@ -131,6 +131,7 @@ Device::Device(Session& session, std::uint32_t vgpu_number, const wire::DeviceSn
 
 Process::Process()
     : callbacks_(std::make_unique<Callbacks>(*this)),
+      pools_(std::make_unique<Pools>(*this)),
       graph_layer_(std::make_unique<GraphLayer>(*this)),
       graphs_(&graph_layer_->graphs()),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}

@@ -33,6 +33,7 @@ namespace farwarp::client {
 
 class Callbacks;
 class GraphLayer;
+class Pools;
 
 // The largest grid and block, per dimension.
 struct LaunchLimits {
@@ -131,6 +132,7 @@ class Process {
   bool launch_blocking() const noexcept { return launch_blocking_; }
   Callbacks& callbacks() noexcept { return *callbacks_; }
   graph::Graphs& graphs() noexcept { return *graphs_; }
+  Pools& pools() noexcept { return *pools_; }
 
  private:
   Process();
@@ -147,6 +149,7 @@ class Process {
   std::unique_ptr<Session> session_;
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Callbacks> callbacks_;
+  std::unique_ptr<Pools> pools_;
   std::unique_ptr<GraphLayer> graph_layer_;
   graph::Graphs* const graphs_;
   bool launch_blocking_ = false;

@@ -34,6 +34,10 @@ class Work {
       Settle(mark);
     }
   }
+  // Whether what had been given when `mark` was taken is known to be over.
+  bool settled(std::uint64_t mark) const noexcept {
+    return settled_.load(std::memory_order_relaxed) >= mark;
+  }
   bool idle() const noexcept {
     return settled_.load(std::memory_order_relaxed) >= begun_.load(std::memory_order_relaxed);
   }

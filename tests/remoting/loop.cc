@@ -23,8 +23,9 @@ wire::Buffer Receive(transport::Channel& channel, wire::FrameKind kind) {
 
 }  // namespace
 
-Loop::Loop(std::vector<std::uint64_t> limits)
+Loop::Loop(std::vector<std::uint64_t> limits, const server::driver::Table* table)
     : driver_(static_cast<int>(limits.size())),
+      table_(table != nullptr ? table : &driver_.table()),
       book_(*server::QuotaBook::Create(limits)),
       vgpus_(limits.size()) {
   quota_ = std::make_unique<server::Quota>(*server::Quota::Map(book_.fd(), *book_.TakeSlot()));
@@ -68,7 +69,7 @@ void Loop::Serve(std::unique_ptr<transport::Channel> channel) {
   EXPECT_TRUE(DigestsEqual(proof->digest,
                            wire::ComputeProof(grant_.secret, hello_payload, challenge_payload)));
   server::Session::Options options;
-  options.driver = &driver_.table();
+  options.driver = table_;
   options.quota = quota_.get();
   options.table_hash = wire::kTableHash;
   for (std::size_t i = 0; i < vgpus_; ++i) options.device_ordinals.push_back(static_cast<int>(i));

@@ -19,7 +19,9 @@ namespace farwarp::tests {
 
 class Loop {
  public:
-  explicit Loop(std::vector<std::uint64_t> limits = {std::uint64_t{1} << 30});
+  // `table`: another driver than the fake one; initialised.
+  explicit Loop(std::vector<std::uint64_t> limits = {std::uint64_t{1} << 30},
+                const server::driver::Table* table = nullptr);
   ~Loop();
 
   FakeDriver& driver() { return driver_; }
@@ -36,6 +38,7 @@ class Loop {
   void Serve(std::unique_ptr<transport::Channel> channel);
 
   FakeDriver driver_;
+  const server::driver::Table* const table_;
   server::QuotaBook book_;
   std::unique_ptr<server::Quota> quota_;
   wire::Grant grant_;

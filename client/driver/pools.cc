@@ -1,0 +1,207 @@
+#include "client/driver/pools.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "client/driver/process.h"
+
+namespace farwarp::client {
+
+namespace {
+
+void Charge(MemPool& pool, std::uint64_t bytes) {
+  const std::uint64_t now = pool.used.fetch_add(bytes) + bytes;
+  std::uint64_t high = pool.high.load();
+  while (now > high && !pool.high.compare_exchange_weak(high, now)) {
+  }
+}
+
+}  // namespace
+
+std::uint64_t Pools::KeyOf(const StreamUse& use) noexcept {
+  return use.legacy() ? use.context_handle.bits() : wire::FromPointer(use.wire).bits();
+}
+
+CUmemoryPool Pools::DefaultLocked(int ordinal) {
+  CUmemoryPool& handle = default_[ordinal];
+  if (handle == nullptr) {
+    auto pool = std::make_shared<MemPool>();
+    pool->ordinal = ordinal;
+    pool->is_default = true;
+    const wire::Handle minted(wire::HandleKind::kMemPool, 1, next_++);
+    pools_[minted.bits()] = std::move(pool);
+    handle = wire::ToPointer<CUmemoryPool>(minted);
+  }
+  return handle;
+}
+
+CUmemoryPool Pools::Default(int ordinal) {
+  const MutexLock lock(mutex_);
+  return DefaultLocked(ordinal);
+}
+
+CUmemoryPool Pools::Current(int ordinal) {
+  const MutexLock lock(mutex_);
+  const auto found = current_.find(ordinal);
+  return found != current_.end() ? found->second : DefaultLocked(ordinal);
+}
+
+std::shared_ptr<MemPool> Pools::Find(CUmemoryPool handle) {
+  const MutexLock lock(mutex_);
+  const auto found = pools_.find(wire::FromPointer(handle).bits());
+  return found == pools_.end() ? nullptr : found->second;
+}
+
+CUresult Pools::SetCurrent(int ordinal, CUmemoryPool handle) {
+  const auto pool = Find(handle);
+  if (pool == nullptr || pool->ordinal != ordinal) return CUDA_ERROR_INVALID_VALUE;
+  const MutexLock lock(mutex_);
+  current_[ordinal] = handle;
+  return CUDA_SUCCESS;
+}
+
+CUresult Pools::Create(const CUmemPoolProps& props, CUmemoryPool* handle) {
+  if (props.allocType != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+  // Pools cannot be shared with processes on other machines, nor lie in the program's memory.
+  if (props.location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+      props.handleTypes != CU_MEM_HANDLE_TYPE_NONE) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  if (process_.FindDevice(props.location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
+  auto pool = std::make_shared<MemPool>();
+  pool->ordinal = props.location.id;
+  pool->max_bytes = props.maxSize;
+  const MutexLock lock(mutex_);
+  const wire::Handle minted(wire::HandleKind::kMemPool, 1, next_++);
+  pools_[minted.bits()] = std::move(pool);
+  *handle = wire::ToPointer<CUmemoryPool>(minted);
+  return CUDA_SUCCESS;
+}
+
+CUresult Pools::Destroy(CUmemoryPool handle) {
+  const MutexLock lock(mutex_);
+  const auto found = pools_.find(wire::FromPointer(handle).bits());
+  if (found == pools_.end() || found->second->is_default) return CUDA_ERROR_INVALID_VALUE;
+  if (current_[found->second->ordinal] == handle) current_.erase(found->second->ordinal);
+  // What is allocated keeps the pool's books until it is freed.
+  pools_.erase(found);
+  return CUDA_SUCCESS;
+}
+
+bool Pools::Reuse(std::uint64_t stream, const Device& device, std::uint64_t bytes,
+                  std::shared_ptr<MemPool> pool, CUdeviceptr* address) {
+  for (auto it = freed_.begin(); it != freed_.end(); ++it) {
+    Freed& freed = it->second;
+    if (freed.stream != stream || freed.block.device != &device || freed.block.bytes != bytes) {
+      continue;
+    }
+    *address = it->first;
+    freed.block.pool = std::move(pool);
+    blocks_[it->first] = std::move(freed.block);
+    freed_.erase(it);
+    return true;
+  }
+  return false;
+}
+
+void Pools::SweepLocked() {
+  for (auto it = freed_.begin(); it != freed_.end();) {
+    const Freed& freed = it->second;
+    const auto found = freed.block.device->memory.Find(it->first);
+    const bool gone = !found.has_value() || found->serial != freed.block.serial;
+    if (!gone && !freed.context->work.settled(freed.mark)) {
+      ++it;
+      continue;
+    }
+    // The heap knows it, so that freeing it cannot fail but for a dead session.
+    if (!gone) static_cast<void>(freed.block.device->memory.Free(it->first));
+    it = freed_.erase(it);
+  }
+}
+
+void Pools::Sweep() {
+  const MutexLock lock(mutex_);
+  SweepLocked();
+}
+
+CUresult Pools::Allocate(const Caller& caller, const StreamUse& use, CUmemoryPool handle,
+                         std::uint64_t bytes, CUdeviceptr* address) {
+  if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  const auto pool = Find(handle);
+  if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (pool->max_bytes != 0 &&
+      (bytes > pool->max_bytes || pool->used.load() > pool->max_bytes - bytes)) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  Device& device = *process_.FindDevice(pool->ordinal);
+  {
+    const MutexLock lock(mutex_);
+    if (Reuse(KeyOf(use), device, bytes, pool, address)) {
+      Charge(*pool, bytes);
+      return CUDA_SUCCESS;
+    }
+    SweepLocked();
+  }
+  std::uint64_t at = 0;
+  CUresult result = device.memory.Allocate(bytes, use.context_handle.bits(), &at);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+    // What streams have freed is free when they have got there.
+    std::vector<std::pair<wire::Handle, Context*>> busy;
+    process_.contexts.ForEach([&](wire::Handle one, Context& context) {
+      if (context.alive.load() && !context.work.idle() && context.device == &device) {
+        busy.emplace_back(one, &context);
+      }
+    });
+    for (const auto& [one, context] : busy) {
+      const CUresult waited = SynchronizeContext(*caller.process, one, *context);
+      if (waited != CUDA_SUCCESS) return waited;
+    }
+    Sweep();
+    result = device.memory.Allocate(bytes, use.context_handle.bits(), &at);
+  }
+  if (result != CUDA_SUCCESS) return result;
+  Charge(*pool, bytes);
+  const std::uint64_t serial = device.memory.Find(at)->serial;
+  const MutexLock lock(mutex_);
+  blocks_[at] = {&device, bytes, serial, pool};
+  *address = at;
+  return CUDA_SUCCESS;
+}
+
+CUresult Pools::Free(const Caller& caller, const StreamUse& use, CUdeviceptr address) {
+  Device* device = caller.process->DeviceOf(address);
+  if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const auto allocation = device->memory.Find(address);
+  if (!allocation.has_value() || allocation->address != address) return CUDA_ERROR_INVALID_VALUE;
+  const MutexLock lock(mutex_);
+  if (const auto old = freed_.find(address); old != freed_.end()) {
+    if (old->second.block.serial == allocation->serial) return CUDA_ERROR_INVALID_VALUE;
+    freed_.erase(old);
+  }
+  Block block{device, allocation->bytes, allocation->serial, nullptr};
+  if (const auto found = blocks_.find(address); found != blocks_.end()) {
+    if (found->second.serial == allocation->serial) block = std::move(found->second);
+    blocks_.erase(found);
+  }
+  if (block.pool != nullptr) block.pool->used.fetch_sub(block.bytes);
+  block.pool = nullptr;
+  freed_[address] = {std::move(block), KeyOf(use), use.context, use.context->work.Mark()};
+  SweepLocked();
+  return CUDA_SUCCESS;
+}
+
+bool Pools::Forget(CUdeviceptr address) {
+  const MutexLock lock(mutex_);
+  if (const auto freed = freed_.find(address); freed != freed_.end()) {
+    const auto found = freed->second.block.device->memory.Find(address);
+    if (found.has_value() && found->serial == freed->second.block.serial) return false;
+    freed_.erase(freed);
+  }
+  const auto found = blocks_.find(address);
+  if (found == blocks_.end()) return true;
+  found->second.pool->used.fetch_sub(found->second.bytes);
+  blocks_.erase(found);
+  return true;
+}
+
+}  // namespace farwarp::client

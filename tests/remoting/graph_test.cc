@@ -1,0 +1,117 @@
+// Graphs through client and server: what travels, when, and how often somebody waits.
+#include <cstring>
+#include <vector>
+
+#include "tests/remoting/soft_loop.h"
+
+namespace farwarp::tests {
+namespace {
+
+class RemoteGraph : public SoftLoop {
+ protected:
+  void SetUp() override {
+    SoftLoop::SetUp();
+    ASSERT_EQ(cu::cuMemAlloc_v2(&device_, kBytes), CUDA_SUCCESS);
+    void* memory = nullptr;
+    ASSERT_EQ(cu::cuMemAllocHost_v2(&memory, 2 * kBytes), CUDA_SUCCESS);
+    in_ = static_cast<unsigned*>(memory);
+    out_ = in_ + kBytes / sizeof(unsigned);
+    loop_->TakeRoundTrips();
+  }
+
+  static constexpr std::size_t kBytes = std::size_t{3} << 20;
+  CUdeviceptr device_ = 0;
+  unsigned* in_ = nullptr;
+  unsigned* out_ = nullptr;
+};
+
+TEST_F(RemoteGraph, BuildingAndLaunchingNeedNoRoundTrip) {
+  CUgraph graph = nullptr;
+  CUgraphNode fill = nullptr, previous = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  CUDA_MEMSET_NODE_PARAMS params{device_, 0, 7, 4, kBytes / 4, 1};
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(cu::cuGraphAddMemsetNode(&fill, graph, &previous, i == 0 ? 0 : 1, &params, context_),
+              CUDA_SUCCESS);
+    previous = fill;
+  }
+  CUgraphExec exec = nullptr;
+  ASSERT_EQ(cu::cuGraphInstantiateWithFlags(&exec, graph, 0), CUDA_SUCCESS);
+  for (int i = 0; i < 200; ++i) ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  params.value = 9;
+  ASSERT_EQ(cu::cuGraphExecMemsetNodeSetParams(exec, fill, &params, context_), CUDA_SUCCESS);
+  for (int i = 0; i < 200; ++i) ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  EXPECT_EQ(loop_->TakeRoundTrips(), 0u);
+  ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(out_, device_, kBytes, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(loop_->TakeRoundTrips(), 1u);
+  EXPECT_EQ(out_[0], 9u);
+  EXPECT_EQ(out_[kBytes / 4 - 1], 9u);
+  EXPECT_EQ(cu::cuGraphExecDestroy(exec), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+}
+
+TEST_F(RemoteGraph, HostMemoryIsReadWhenTheGraphGetsThere) {
+  // A host node writes what the graph then copies to the device and back.
+  CUgraph graph = nullptr;
+  CUgraphNode host = nullptr, up = nullptr, down = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  const CUDA_HOST_NODE_PARAMS count{[](void* data) { ++*static_cast<unsigned*>(data); },
+                                    in_ + kBytes / 4 - 1};
+  in_[kBytes / 4 - 1] = 100;
+  ASSERT_EQ(cu::cuGraphAddHostNode(&host, graph, nullptr, 0, &count), CUDA_SUCCESS);
+  CUDA_MEMCPY3D copy{};
+  copy.srcMemoryType = CU_MEMORYTYPE_HOST;
+  copy.srcHost = in_;
+  copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.dstDevice = device_;
+  copy.WidthInBytes = kBytes;
+  copy.Height = copy.Depth = 1;
+  ASSERT_EQ(cu::cuGraphAddMemcpyNode(&up, graph, &host, 1, &copy, context_), CUDA_SUCCESS);
+  copy.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.srcDevice = device_;
+  copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+  copy.dstHost = out_;
+  ASSERT_EQ(cu::cuGraphAddMemcpyNode(&down, graph, &up, 1, &copy, context_), CUDA_SUCCESS);
+  CUgraphExec exec = nullptr;
+  ASSERT_EQ(cu::cuGraphInstantiateWithFlags(&exec, graph, 0), CUDA_SUCCESS);
+  for (unsigned i = 1; i <= 5; ++i) {
+    ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+    EXPECT_EQ(out_[kBytes / 4 - 1], 100 + 2 * i);
+  }
+  EXPECT_EQ(loop_->TakeRoundTrips(), 5u);
+  // A destroyed graph finishes what it was launched for.
+  ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphExecDestroy(exec), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(out_[kBytes / 4 - 1], 111u);
+}
+
+TEST_F(RemoteGraph, MisshapenMemoryIsRefusedHere) {
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  CUDA_MEMSET_NODE_PARAMS params{device_, 0, 7, 4, kBytes / 4 + 1, 1};
+  EXPECT_EQ(cu::cuGraphAddMemsetNode(&node, graph, nullptr, 0, &params, context_),
+            CUDA_ERROR_INVALID_VALUE);
+  params = {device_ + 1, 0, 7, 4, 1, 1};
+  EXPECT_EQ(cu::cuGraphAddMemsetNode(&node, graph, nullptr, 0, &params, context_),
+            CUDA_ERROR_INVALID_VALUE);
+  CUDA_MEMCPY3D copy{};
+  copy.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.srcDevice = device_;
+  copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.dstDevice = device_ + kBytes - 8;
+  copy.WidthInBytes = 16;
+  copy.Height = copy.Depth = 1;
+  EXPECT_EQ(cu::cuGraphAddMemcpyNode(&node, graph, nullptr, 0, &copy, context_),
+            CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(loop_->TakeRoundTrips(), 0u);
+  EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+}
+
+}  // namespace
+}  // namespace farwarp::tests
