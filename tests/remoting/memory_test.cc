@@ -110,6 +110,36 @@ TEST_F(RemoteMemory, NobodySeesWhatAnotherLeaseLeftBehind) {
   for (std::size_t i = 0; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], 0) << i;
 }
 
+TEST_F(RemoteMemory, AStagingBufferInUseIsNotReusedWhenTheDriverTakesNoHostFunction) {
+  CUmodule module = nullptr;
+  CUfunction wait = nullptr;
+  ASSERT_EQ(cu::cuModuleLoadData(&module, ".version 9.0\n"), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuModuleGetFunction(&wait, module, "wait"), CUDA_SUCCESS);
+  const CUdeviceptr first = Allocate(kMiB), second = Allocate(kMiB);
+  void *ones = nullptr, *twos = nullptr;
+  ASSERT_EQ(cu::cuMemHostAlloc(&ones, kMiB, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemHostAlloc(&twos, kMiB, 0), CUDA_SUCCESS);
+  std::memset(ones, 1, kMiB);
+  std::memset(twos, 2, kMiB);
+  CUstream stream = nullptr;
+  ASSERT_EQ(cu::cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+  auto& table = const_cast<server::driver::Table&>(loop_.driver().table());
+  const auto launch_host_function = table.cuLaunchHostFunc;
+  table.cuLaunchHostFunc = [](CUstream, CUhostFn, void*) { return CUDA_ERROR_NOT_SUPPORTED; };
+  ASSERT_EQ(cu::cuLaunchKernel(wait, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr), CUDA_SUCCESS);
+  static_cast<void>(cu::cuMemcpyHtoDAsync_v2(first, ones, kMiB, stream));
+  static_cast<void>(cu::cuMemcpyHtoDAsync_v2(second, twos, kMiB, stream));
+  // Both copies have been dispatched when this is answered.
+  static_cast<void>(cu::cuStreamQuery(stream));
+  std::size_t free_bytes = 0, total_bytes = 0;
+  static_cast<void>(cu::cuMemGetInfo_v2(&free_bytes, &total_bytes));
+  table.cuLaunchHostFunc = launch_host_function;
+  loop_.driver().OpenGate();
+  static_cast<void>(cu::cuCtxSynchronize());
+  EXPECT_EQ(*reinterpret_cast<unsigned char*>(first), 1);
+  EXPECT_EQ(*reinterpret_cast<unsigned char*>(second), 2);
+}
+
 class CopySizes : public RemoteMemory, public testing::WithParamInterface<std::size_t> {
  protected:
   CopySizes() : RemoteMemory({std::uint64_t{512} * kMiB}) {}
