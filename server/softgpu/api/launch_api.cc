@@ -134,6 +134,34 @@ CUresult ResultOf(FaultKind kind) {
   return CUDA_ERROR_LAUNCH_FAILED;
 }
 
+// What the blocks of a cooperative grid meet at, as the toolkit's headers expect it: the size of
+// the workspace and a barrier that begins with zero. Zeroed memory that only this grid knows.
+class GridWorkspace {
+ public:
+  GridWorkspace(AddressSpace& space, bool needed) : space_(space) {
+    constexpr std::uint32_t kBytes = 8;
+    if (!needed) return;
+    const farwarp::Result<std::uint64_t> at = space.Reserve(AddressSpace::kPage);
+    if (!at.ok()) return;
+    if (!space.Commit(*at, AddressSpace::kPage).ok()) {
+      static_cast<void>(space.Release(*at));
+      return;
+    }
+    address_ = *at;
+    std::memcpy(reinterpret_cast<void*>(address_), &kBytes, sizeof kBytes);
+  }
+  ~GridWorkspace() {
+    if (address_ != 0) static_cast<void>(space_.Release(address_));
+  }
+  GridWorkspace(const GridWorkspace&) = delete;
+  GridWorkspace& operator=(const GridWorkspace&) = delete;
+  std::uint64_t address() const noexcept { return address_; }
+
+ private:
+  AddressSpace& space_;
+  std::uint64_t address_ = 0;
+};
+
 // Runs on an executor thread. The parts it needs are kept alive by the work's body.
 void Execute(Driver& driver, const Function& function, const Shape& shape,
              const std::vector<std::byte>& params) {
@@ -146,6 +174,8 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   request.params = params;
   request.limits = context.KernelLimits();
   request.limits.grid_id = next_grid.fetch_add(1, std::memory_order_relaxed);
+  const GridWorkspace workspace(driver.space, shape.cooperative);
+  request.limits.grid_workspace = workspace.address();
   request.cooperative = shape.cooperative;
   request.cancel = &context.cancelled();
   request.print = &context.print();

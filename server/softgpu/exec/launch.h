@@ -35,6 +35,7 @@ struct DeviceLimits {
   uint64_t malloc_heap_bytes = 8u << 20;     // cuCtxSetLimit(MALLOC_HEAP_SIZE).
   uint32_t resident_blocks_per_worker = 32;  // Blocks that may wait for each other on one thread.
   uint64_t grid_id = 0;                      // %gridid
+  uint64_t grid_workspace = 0;               // %envreg1 and 2: where cooperative grids meet
 };
 
 enum class FaultKind {

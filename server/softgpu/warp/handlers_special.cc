@@ -86,8 +86,14 @@ constexpr Special kSpecials[] = {
     {"%dynamic_smem_size",
      [](const Warp& w, uint32_t) -> uint64_t { return w.block->request->dynamic_shared_bytes; }},
     {"%total_smem_size", [](const Warp& w, uint32_t) -> uint64_t { return w.block->shared_bytes; }},
-    {"%envreg1", [](const Warp&, uint32_t) -> uint64_t { return 0; }},
-    {"%envreg2", [](const Warp&, uint32_t) -> uint64_t { return 0; }},
+    {"%envreg1",
+     [](const Warp& w, uint32_t) -> uint64_t {
+       return w.block->request->limits.grid_workspace >> 32;
+     }},
+    {"%envreg2",
+     [](const Warp& w, uint32_t) -> uint64_t {
+       return static_cast<uint32_t>(w.block->request->limits.grid_workspace);
+     }},
 };
 
 template <size_t index, typename T>
