@@ -104,7 +104,16 @@ void Callbacks::Reached(std::uint64_t number) {
   reached_cv_.NotifyOne();
 }
 
+namespace {
+thread_local bool on_thread = false;
+}  // namespace
+
+bool Callbacks::OnThread() noexcept {
+  return on_thread;
+}
+
 void* Callbacks::RunThread(void* self) {
+  on_thread = true;
   static_cast<Callbacks*>(self)->Run();
   return nullptr;
 }

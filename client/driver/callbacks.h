@@ -55,6 +55,8 @@ class Callbacks {
   // The stream has reached callback `number`. Never waits; throws only
   // when memory runs out, which ends the session.
   void Reached(std::uint64_t number) EXCLUDES(mutex_);
+  // Whether the calling thread runs host functions.
+  static bool OnThread() noexcept;
   // True if one has been enqueued and has not returned.
   bool pending() const noexcept { return pending_.load(std::memory_order_acquire) != 0; }
 

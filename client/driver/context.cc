@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -96,6 +97,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
 
   const CUresult result = EndOnServer(process, handle, context, reset_primary);
   process.EndArrivals(handle.bits(), std::nullopt, process.session().TransferMark());
+  process.managed().DropOwnedBy(handle.bits());
   context.device->memory.FreeOwnedBy(handle.bits());
   process.host.DropOwnedBy(handle.bits());
   return result;

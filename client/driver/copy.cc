@@ -7,6 +7,7 @@
 
 #include "client/driver/copy_pieces.h"
 #include "client/driver/graph_backend.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -249,7 +250,26 @@ bool Captured(const Caller& caller, const CopyRequest& request, CUresult* result
 
 }  // namespace
 
+namespace {
+
+// Managed memory is the device's, whatever side the application calls it; true if there is any.
+bool PlaceManaged(Process& process, CopyRequest* request) {
+  Managed& managed = process.managed();
+  if (!managed.any()) return false;
+  const bool to = managed.Find(request->to.address).address != 0;
+  const bool from = managed.Find(request->from.address).address != 0;
+  if (to) request->to_side = Side::kDevice;
+  if (from) request->from_side = Side::kDevice;
+  return to || from;
+}
+
+}  // namespace
+
 CUresult Copy(const Caller& caller, CopyRequest request) {
+  if (PlaceManaged(*caller.process, &request)) {
+    const CUresult result = caller.process->managed().BeforeWork(caller);
+    if (result != CUDA_SUCCESS) return result;
+  }
   if (CUresult captured; Captured(caller, request, &captured)) return captured;
   const auto bytes = CopyBytes(request.extent);
   if (!bytes.has_value()) return CUDA_ERROR_INVALID_VALUE;

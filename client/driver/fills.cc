@@ -1,6 +1,7 @@
 // cuMemset*: always asynchronous, in stream order; the range is checked here.
 #include "client/custom.h"
 #include "client/driver/copy.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -27,6 +28,9 @@ CUresult Fill(const FillShape& shape, unsigned value, unsigned element_bytes, CU
     work.type = CU_GRAPH_NODE_TYPE_MEMSET;
     work.fill = {shape.address, shape.pitch, value, element_bytes, shape.width, shape.height};
     if (graphs.Capture(stream, null == kPerThread, std::move(work), &captured)) return captured;
+  }
+  if (Managed& managed = caller.process->managed(); managed.any()) {
+    if (const CUresult result = managed.BeforeWork(caller); result != CUDA_SUCCESS) return result;
   }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, stream, null, &use); result != CUDA_SUCCESS)

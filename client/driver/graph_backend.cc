@@ -7,6 +7,7 @@
 #include "client/driver/copy.h"
 #include "client/driver/graph_plan.h"
 #include "client/driver/launch.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -78,6 +79,9 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   Caller caller;
   StreamUse use;
   CUresult result = Who(&caller);
+  if (result == CUDA_SUCCESS && process_.managed().any()) {
+    result = process_.managed().BeforeWork(caller);
+  }
   if (result == CUDA_SUCCESS) result = ResolveForWork(caller, stream, NullOf(per_thread), &use);
   if (result == CUDA_SUCCESS && changed_) result = Send(plan);
   if (result != CUDA_SUCCESS) return result;

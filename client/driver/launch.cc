@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/custom.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -144,6 +145,9 @@ CUresult Run(Launch launch) {
   if (CUresult captured;
       caller.process->graphs().capturing() && Captured(caller, launch, &captured)) {
     return captured;
+  }
+  if (Managed& managed = caller.process->managed(); managed.any()) {
+    if (const CUresult result = managed.BeforeWork(caller); result != CUDA_SUCCESS) return result;
   }
   const Launchable* kernel = FindLaunchable(caller, launch.function);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;

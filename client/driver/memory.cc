@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/custom.h"
+#include "client/driver/managed.h"
 #include "client/driver/pools.h"
 #include "client/driver/process.h"
 
@@ -121,6 +122,12 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   if (CUresult result; caller.process->graphs().Free(dptr, &result)) return result;
   Device* device = caller.process->DeviceOf(dptr);
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (caller.process->managed().Find(dptr).address == dptr) {
+    const CUresult result = WaitUntilUnused(caller, *device);
+    if (result != CUDA_SUCCESS) return result;
+    caller.process->managed().Free(dptr);
+    return CUDA_SUCCESS;
+  }
   const auto allocation = device->memory.Find(dptr);
   if (!allocation.has_value() || allocation->address != dptr) return CUDA_ERROR_INVALID_VALUE;
   if (!caller.process->pools().Forget(dptr)) return CUDA_ERROR_INVALID_VALUE;

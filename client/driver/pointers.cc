@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "client/custom.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 
 namespace farwarp::client::custom {
@@ -15,6 +16,7 @@ struct Place {
   std::uint64_t context = 0;
   std::uint64_t serial = 0;
   int ordinal = 0;
+  bool managed = false;
 };
 
 bool FindPlace(Process& process, std::uint64_t address, Place* place) {
@@ -33,6 +35,11 @@ bool FindPlace(Process& process, std::uint64_t address, Place* place) {
     *place = {false, block->address, block->bytes, block->owner, block->serial, 0};
   } else {
     return false;
+  }
+  if (const Managed::Range range = process.managed().Find(address); range.address != 0) {
+    place->base = range.address;
+    place->bytes = range.bytes;
+    place->managed = true;
   }
   const Context* context = process.contexts.Find(wire::Handle(place->context));
   if (context != nullptr) place->ordinal = context->ordinal;
@@ -58,8 +65,8 @@ CUresult Answer(const Place& place, CUpointer_attribute attribute, std::uint64_t
       return place.device ? Store(data, static_cast<CUdeviceptr>(address))
                           : CUDA_ERROR_INVALID_VALUE;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-      return place.device ? CUDA_ERROR_INVALID_VALUE
-                          : Store(data, reinterpret_cast<void*>(address));
+      return place.device && !place.managed ? CUDA_ERROR_INVALID_VALUE
+                                            : Store(data, reinterpret_cast<void*>(address));
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
       return Store(data, place.ordinal);
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
@@ -74,6 +81,7 @@ CUresult Answer(const Place& place, CUpointer_attribute attribute, std::uint64_t
     case CU_POINTER_ATTRIBUTE_MAPPED:
       return Store(data, place.device ? 1 : 0);
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      return Store(data, place.managed ? 1 : 0);
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:

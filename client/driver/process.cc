@@ -10,6 +10,7 @@
 #include "client/driver/callbacks.h"
 #include "client/driver/grant_source.h"
 #include "client/driver/graph_backend.h"
+#include "client/driver/managed.h"
 #include "client/driver/pools.h"
 #include "client/driver/visible_devices.h"
 #include "cuda/wire_ids.h"
@@ -23,7 +24,6 @@ namespace {
 constexpr int kAbsent[] = {
     CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY,
     CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
-    CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY,
     CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
     CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
     CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
@@ -132,6 +132,7 @@ Device::Device(Session& session, std::uint32_t vgpu_number, const wire::DeviceSn
 Process::Process()
     : callbacks_(std::make_unique<Callbacks>(*this)),
       pools_(std::make_unique<Pools>(*this)),
+      managed_(std::make_unique<Managed>(*this)),
       graph_layer_(std::make_unique<GraphLayer>(*this)),
       graphs_(&graph_layer_->graphs()),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}

@@ -34,6 +34,7 @@ namespace farwarp::client {
 class Callbacks;
 class GraphLayer;
 class Pools;
+class Managed;
 
 // The largest grid and block, per dimension.
 struct LaunchLimits {
@@ -133,6 +134,7 @@ class Process {
   Callbacks& callbacks() noexcept { return *callbacks_; }
   graph::Graphs& graphs() noexcept { return *graphs_; }
   Pools& pools() noexcept { return *pools_; }
+  Managed& managed() noexcept { return *managed_; }
 
  private:
   Process();
@@ -150,6 +152,7 @@ class Process {
   std::vector<std::unique_ptr<Device>> devices_;
   std::unique_ptr<Callbacks> callbacks_;
   std::unique_ptr<Pools> pools_;
+  std::unique_ptr<Managed> managed_;
   std::unique_ptr<GraphLayer> graph_layer_;
   graph::Graphs* const graphs_;
   bool launch_blocking_ = false;

@@ -113,6 +113,9 @@ class Session {
     return next_transfer_.load(std::memory_order_relaxed);
   }
 
+  // Whether device memory's addresses are reserved in this process.
+  bool maps_window() const noexcept { return options_.map_window; }
+
   Statistics statistics() const;
 
  private:

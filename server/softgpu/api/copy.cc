@@ -46,6 +46,7 @@ void Move(const Copy& copy) {
 struct Place {
   bool host = false;    // Host memory of any sort.
   bool pinned = false;  // Known to the driver: may be used after the call has returned.
+  bool seen = false;    // The host sees it: synchronous calls wait.
 };
 
 // What one side of the copy is, or false if it is not what it must be.
@@ -57,11 +58,12 @@ bool Locate(Driver& driver, Side side, std::uint64_t address, std::uint64_t byte
     place->pinned = true;
     place->host =
         !found || found->kind == MemoryKind::kPinned || found->kind == MemoryKind::kRegistered;
+    place->seen = place->host || found->kind == MemoryKind::kManaged;
     // Registered memory is no device address.
     return side != Side::kDevice || (found && found->kind != MemoryKind::kRegistered);
   }
   if (side == Side::kDevice) return false;
-  place->host = true;
+  place->host = place->seen = true;
   return IsHostRange(driver, address, bytes, write);
 }
 
@@ -118,7 +120,7 @@ CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>
       result != CUDA_SUCCESS) {
     return result;
   }
-  const bool between_devices = !to.host && !from.host;
+  const bool between_devices = !to.seen && !from.seen;
   const bool wait = synchronous ? !between_devices : !to.pinned;
   if (!wait && !from.pinned && from_bytes <= kMaxStagedBytes) {
     return RunStaged(context, stream, copy, from_bytes);
@@ -179,7 +181,7 @@ CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>
     return result;
   }
   const auto work = context.Enqueue(stream, Lane::kCopy, [fill] { Set(fill); });
-  if (!synchronous || !place.host) return CUDA_SUCCESS;
+  if (!synchronous || !place.seen) return CUDA_SUCCESS;
   work->Wait();
   return context.error();
 }
