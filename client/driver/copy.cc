@@ -9,6 +9,7 @@
 #include "client/driver/graph_backend.h"
 #include "client/driver/managed.h"
 #include "client/driver/process.h"
+#include "client/driver/vmm.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
 #include "farwarp/wire/limits.h"
@@ -157,7 +158,15 @@ CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRe
 wire::Handle OwnerOf(Process& process, std::uint64_t address) {
   if (Device* device = process.DeviceOf(address); device != nullptr) {
     const auto allocation = device->memory.Find(address);
-    return wire::Handle(allocation.has_value() ? allocation->owner : 0);
+    if (allocation.has_value()) return wire::Handle(allocation->owner);
+    // Memory that the application has mapped belongs to no context: any of its device will do.
+    const auto mapping = process.vmm().Find(address);
+    wire::Handle found;
+    if (!mapping.has_value()) return found;
+    process.contexts.ForEach([&](wire::Handle handle, Context& context) {
+      if (context.alive.load() && context.ordinal == mapping->ordinal) found = handle;
+    });
+    return found;
   }
   const auto variable = process.globals.Find(address);
   return wire::Handle(variable.has_value() ? variable->context : 0);
@@ -322,7 +331,8 @@ bool CoversDevice(Process& process, const wire::CopyPlane& plane, const wire::Co
   if (extent.row_bytes == 0 || extent.rows == 0 || extent.slices == 0) return true;
   const std::uint64_t bytes = SpanBytes(plane, extent);
   if (const Device* device = process.DeviceOf(plane.address); device != nullptr) {
-    return device->memory.Covers(plane.address, bytes);
+    return device->memory.Covers(plane.address, bytes) ||
+           process.vmm().Covers(plane.address, bytes);
   }
   const auto variable = process.globals.Find(plane.address);
   return variable.has_value() && bytes <= variable->bytes - (plane.address - variable->address);

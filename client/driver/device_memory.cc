@@ -13,7 +13,7 @@ using wire::InternalCommand;
 
 DeviceMemory::DeviceMemory(Session& session, std::uint32_t vgpu, DeviceHeap::Range window,
                            std::uint64_t credit)
-    : session_(session), vgpu_(vgpu), window_(window), heap_(window), credit_(credit) {}
+    : session_(session), vgpu_(vgpu), window_(window), heap_(HeapOf(window)), credit_(credit) {}
 
 CUresult DeviceMemory::Allocate(std::uint64_t bytes, std::uint64_t owner, std::uint64_t* address) {
   // Credit that one thread acquires another may spend first; a few attempts are plenty.
@@ -85,6 +85,33 @@ CUresult DeviceMemory::Acquire(std::uint64_t bytes) {
   const MutexLock lock(mutex_);
   credit_ += bytes;
   return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::Spend(std::uint64_t bytes) {
+  // As in Allocate: what one thread acquires another may spend first.
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    std::uint64_t missing = 0;
+    {
+      const MutexLock lock(mutex_);
+      if (credit_ < bytes) {
+        const CUresult result = UnmapEmpty(0);
+        if (result != CUDA_SUCCESS) return result;
+      }
+      if (credit_ >= bytes) {
+        credit_ -= bytes;
+        return CUDA_SUCCESS;
+      }
+      missing = bytes - credit_;
+    }
+    if (const CUresult result = Acquire(missing); result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult DeviceMemory::Regain(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  credit_ += bytes;
+  return ReturnSurplus();
 }
 
 CUresult DeviceMemory::Free(std::uint64_t address) {

@@ -43,12 +43,24 @@ class DeviceMemory {
   std::optional<DeviceHeap::Allocation> Find(std::uint64_t address) const EXCLUDES(mutex_);
   bool Covers(std::uint64_t address, std::uint64_t bytes) const EXCLUDES(mutex_);
   DeviceHeap::Range window() const noexcept { return window_; }
+  // The part of the window that the heap leaves to the application's own mappings (vmm.h).
+  DeviceHeap::Range mappable() const noexcept {
+    const std::uint64_t heap = HeapOf(window_).bytes;
+    return {window_.address + heap, window_.bytes - heap};
+  }
+  // Credit for memory that does not come from the heap, and back.
+  CUresult Spend(std::uint64_t bytes) EXCLUDES(mutex_);
+  CUresult Regain(std::uint64_t bytes) EXCLUDES(mutex_);
   std::uint64_t credit() const EXCLUDES(mutex_);
   // Bytes that the server has mapped, and true if the books of them agree; for tests.
   std::uint64_t mapped_bytes() const EXCLUDES(mutex_);
   bool Consistent() const EXCLUDES(mutex_);
 
  private:
+  static DeviceHeap::Range HeapOf(DeviceHeap::Range window) noexcept {
+    constexpr std::uint64_t kUnit = DeviceHeap::kGranularity;
+    return {window.address, window.bytes / 2 / kUnit * kUnit};
+  }
   // Maps a range for `bytes`; without the credit for it, says how much is `missing`.
   CUresult MapFor(std::uint64_t bytes, std::uint64_t* missing) REQUIRES(mutex_);
   CUresult PostRange(wire::InternalCommand id, const DeviceHeap::Range& range) REQUIRES(mutex_);

@@ -6,6 +6,7 @@
 #include "client/driver/managed.h"
 #include "client/driver/pools.h"
 #include "client/driver/process.h"
+#include "client/driver/vmm.h"
 
 namespace farwarp::client::custom {
 namespace {
@@ -141,9 +142,10 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* pbase, size_t* psize, CUdeviceptr 
   std::uint64_t base = 0, bytes = 0;
   if (Device* device = caller.process->DeviceOf(dptr); device != nullptr) {
     const auto allocation = device->memory.Find(dptr);
-    if (!allocation.has_value()) return CUDA_ERROR_NOT_FOUND;
-    base = allocation->address;
-    bytes = allocation->bytes;
+    const auto mapping = caller.process->vmm().Find(dptr);
+    if (!allocation.has_value() && !mapping.has_value()) return CUDA_ERROR_NOT_FOUND;
+    base = allocation.has_value() ? allocation->address : mapping->address;
+    bytes = allocation.has_value() ? allocation->bytes : mapping->bytes;
   } else if (const auto variable = caller.process->globals.Find(dptr); variable.has_value()) {
     base = variable->address;
     bytes = variable->bytes;

@@ -4,6 +4,7 @@
 #include "client/custom.h"
 #include "client/driver/managed.h"
 #include "client/driver/process.h"
+#include "client/driver/vmm.h"
 
 namespace farwarp::client::custom {
 namespace {
@@ -22,7 +23,16 @@ struct Place {
 bool FindPlace(Process& process, std::uint64_t address, Place* place) {
   if (Device* device = process.DeviceOf(address); device != nullptr) {
     const auto allocation = device->memory.Find(address);
-    if (!allocation.has_value()) return false;
+    if (!allocation.has_value()) {
+      const auto mapping = process.vmm().Find(address);
+      if (!mapping.has_value()) return false;
+      *place = {.device = true,
+                .base = mapping->address,
+                .bytes = mapping->bytes,
+                .serial = mapping->serial,
+                .ordinal = mapping->ordinal};
+      return true;
+    }
     *place = {true,
               allocation->address,
               allocation->bytes,

@@ -13,6 +13,7 @@
 #include "client/driver/managed.h"
 #include "client/driver/pools.h"
 #include "client/driver/visible_devices.h"
+#include "client/driver/vmm.h"
 #include "cuda/wire_ids.h"
 #include "farwarp/base/log.h"
 
@@ -37,7 +38,6 @@ constexpr int kAbsent[] = {
     CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR_V1,
     CU_DEVICE_ATTRIBUTE_COOPERATIVE_MULTI_DEVICE_LAUNCH,
     CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES,
-    CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_GENERIC_COMPRESSION_SUPPORTED,
@@ -133,6 +133,7 @@ Process::Process()
     : callbacks_(std::make_unique<Callbacks>(*this)),
       pools_(std::make_unique<Pools>(*this)),
       managed_(std::make_unique<Managed>(*this)),
+      vmm_(std::make_unique<Vmm>(*this)),
       graph_layer_(std::make_unique<GraphLayer>(*this)),
       graphs_(&graph_layer_->graphs()),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}

@@ -35,6 +35,7 @@ class Callbacks;
 class GraphLayer;
 class Pools;
 class Managed;
+class Vmm;
 
 // The largest grid and block, per dimension.
 struct LaunchLimits {
@@ -135,6 +136,7 @@ class Process {
   graph::Graphs& graphs() noexcept { return *graphs_; }
   Pools& pools() noexcept { return *pools_; }
   Managed& managed() noexcept { return *managed_; }
+  Vmm& vmm() noexcept { return *vmm_; }
 
  private:
   Process();
@@ -153,6 +155,7 @@ class Process {
   std::unique_ptr<Callbacks> callbacks_;
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<Managed> managed_;
+  std::unique_ptr<Vmm> vmm_;
   std::unique_ptr<GraphLayer> graph_layer_;
   graph::Graphs* const graphs_;
   bool launch_blocking_ = false;

@@ -37,6 +37,13 @@ enum class InternalCommand : std::uint32_t {
   kAcquireCredit = 0x10022,  // vgpu:u32 bytes:u64 — asks
   kReturnCredit = 0x10023,   // vgpu:u32 bytes:u64
   kMemoryInfo = 0x10024,     // vgpu:u32 → free:u64 total:u64 — asks
+  // Physical memory that the application maps itself, by a number that the client has not used
+  // before. It is paid with credit until it is released, which only unmapped memory can be.
+  kCreatePhysical = 0x10025,   // physical:u64 vgpu:u32 bytes:u64
+  kReleasePhysical = 0x10026,  // physical:u64
+  kMapPhysical = 0x10027,      // physical:u64 address:u64 bytes:u64 offset:u64
+  kUnmapPhysical = 0x10028,    // address:u64 bytes:u64
+  kProtectRange = 0x10029,     // vgpu:u32 address:u64 bytes:u64 access:u32 (CUmemAccess_flags)
 
   // Copies and fills. Host data is dense: row after row without pitch.
   kCopyToDevice = 0x10030,  // stream extent to:plane bytes:u64 transfer:u64 [data if transfer is 0]

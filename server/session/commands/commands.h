@@ -39,6 +39,12 @@ void HandleAcquireCredit(Call& call);
 void HandleReturnCredit(Call& call);
 void HandleMemoryInfo(Call& call);
 
+void HandleCreatePhysical(Call& call);
+void HandleReleasePhysical(Call& call);
+void HandleMapPhysical(Call& call);
+void HandleUnmapPhysical(Call& call);
+void HandleProtectRange(Call& call);
+
 void HandleCopyToDevice(Call& call);
 void HandleCopyFromDevice(Call& call);
 void HandleCopyOnDevice(Call& call);

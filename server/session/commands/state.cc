@@ -47,10 +47,12 @@ CommandState::~CommandState() {
   for (std::uint32_t i = 0; i < vgpus_.size(); ++i) {
     while (!vgpus_[i].ranges.empty()) {
       const auto& [address, range] = *vgpus_[i].ranges.begin();
-      static_cast<void>(UnmapRange(i, address, range.bytes));
+      static_cast<void>(range.number != 0 ? UnmapPhysical(address, range.bytes)
+                                          : UnmapRange(i, address, range.bytes));
     }
     quota_.Discharge(i, vgpus_[i].charged);
   }
+  for (const auto& [number, physical] : physicals_) driver_.cuMemRelease(physical.handle);
   if (window_bytes_ != 0) driver_.cuMemAddressFree(window_base_, window_bytes_);
 }
 
@@ -103,13 +105,7 @@ CUresult CommandState::MapRange(std::uint32_t index, std::uint64_t address, std:
       bytes > vgpu->window_bytes - (address - vgpu->window_base)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const auto after = vgpu->ranges.lower_bound(address);
-  if (after != vgpu->ranges.end() && after->first - address < bytes)
-    return CUDA_ERROR_INVALID_VALUE;
-  if (after != vgpu->ranges.begin()) {
-    const auto before = std::prev(after);
-    if (address - before->first < before->second.bytes) return CUDA_ERROR_INVALID_VALUE;
-  }
+  if (Taken(*vgpu, address, bytes)) return CUDA_ERROR_INVALID_VALUE;
   // The client may spend what it was given, and nothing else.
   if (bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_OUT_OF_MEMORY;
   return MapPhysical(*vgpu, address, bytes);
@@ -169,7 +165,9 @@ CUresult CommandState::UnmapRange(std::uint32_t index, std::uint64_t address, st
   VgpuMemory* vgpu = FindVgpu(index);
   if (vgpu == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto range = vgpu->ranges.find(address);
-  if (range == vgpu->ranges.end() || range->second.bytes != bytes) return CUDA_ERROR_INVALID_VALUE;
+  if (range == vgpu->ranges.end() || range->second.bytes != bytes || range->second.number != 0) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
   const CUresult unmapped = driver_.cuMemUnmap(address, bytes);
   const CUresult released = driver_.cuMemRelease(range->second.physical);
   vgpu->ranges.erase(range);
@@ -224,9 +222,16 @@ bool CommandState::Covers(const wire::CopyPlane& plane, const wire::CopyExtent& 
     if (plane.address - vgpu.window_base >= vgpu.window_bytes) continue;
     auto after = vgpu.ranges.upper_bound(plane.address);
     if (after == vgpu.ranges.begin()) return false;
-    const auto& [address, range] = *std::prev(after);
-    const std::uint64_t offset = plane.address - address;
-    return offset < range.bytes && bytes <= range.bytes - offset;
+    // The application may have mapped several pieces of memory side by side.
+    std::uint64_t at = plane.address;
+    for (auto range = std::prev(after); range != vgpu.ranges.end() && range->first <= at; ++range) {
+      const std::uint64_t offset = at - range->first;
+      if (offset >= range->second.bytes) return false;
+      if (bytes <= range->second.bytes - offset) return true;
+      bytes -= range->second.bytes - offset;
+      at = range->first + range->second.bytes;
+    }
+    return false;
   }
   const auto after = variables_.upper_bound(plane.address);
   if (after == variables_.begin()) return false;

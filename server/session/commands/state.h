@@ -34,6 +34,7 @@ struct VgpuMemory {
   struct Range {
     std::uint64_t bytes;
     CUmemGenericAllocationHandle physical;
+    std::uint64_t number = 0;  // Of the application's own physical memory; 0: the range's.
   };
 
   CUdevice device = 0;
@@ -110,6 +111,14 @@ class CommandState {
   CUresult UnmapRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
   CUresult AcquireCredit(std::uint32_t vgpu, std::uint64_t bytes);
   CUresult ReturnCredit(std::uint32_t vgpu, std::uint64_t bytes);
+  // The application's own physical memory and where it is mapped; see wire/internal_command.h.
+  CUresult CreatePhysical(std::uint64_t number, std::uint32_t vgpu, std::uint64_t bytes);
+  CUresult ReleasePhysical(std::uint64_t number);
+  CUresult MapPhysical(std::uint64_t number, std::uint64_t address, std::uint64_t bytes,
+                       std::uint64_t offset);
+  CUresult UnmapPhysical(std::uint64_t address, std::uint64_t bytes);
+  CUresult ProtectRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes,
+                        CUmemAccess_flags access);
   // Free in the lease and limit.
   CUresult MemoryInfo(std::uint32_t vgpu, std::uint64_t* free_bytes,
                       std::uint64_t* total_bytes) const;
@@ -142,13 +151,27 @@ class CommandState {
     std::uint64_t context;  // One of a library has another address in each.
   };
 
+  struct Physical {
+    std::uint32_t vgpu;
+    std::uint64_t bytes;
+    CUmemGenericAllocationHandle handle;
+    std::size_t mappings;
+  };
+
   CUresult MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  // The vGPU whose part of the window holds all of a range; nullptr if it is not in one part.
+  VgpuMemory* FindWindow(std::uint64_t address, std::uint64_t bytes);
+  static bool Taken(const VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  // Clears new memory before the application can map it.
+  CUresult ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
+                         std::uint64_t bytes);
   CUresult Scrub(std::uint64_t address, std::uint64_t bytes);
 
   const driver::Table& driver_;
   Quota& quota_;
   bool fresh_memory_ = false;
   std::vector<VgpuMemory> vgpus_;
+  std::map<std::uint64_t, Physical> physicals_;
   std::uint64_t window_base_ = 0;
   std::uint64_t window_bytes_ = 0;               // 0 until reserved.
   std::map<std::uint64_t, Variable> variables_;  // By address.

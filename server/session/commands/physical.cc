@@ -1,0 +1,180 @@
+// Physical memory that the application maps itself (cuMemCreate, cuMemMap): paid for with credit,
+// in the window and nowhere else.
+#include "server/session/call.h"
+#include "server/session/commands/commands.h"
+#include "server/session/commands/state.h"
+#include "server/session/quota.h"
+
+namespace farwarp::server {
+namespace {
+
+constexpr std::uint64_t kGranularity = std::uint64_t{2} << 20;
+constexpr std::size_t kMaxPhysicals = std::size_t{1} << 16;
+
+bool Granular(std::uint64_t value) {
+  return value % kGranularity == 0;
+}
+
+}  // namespace
+
+VgpuMemory* CommandState::FindWindow(std::uint64_t address, std::uint64_t bytes) {
+  for (VgpuMemory& vgpu : vgpus_) {
+    const std::uint64_t offset = address - vgpu.window_base;
+    if (offset < vgpu.window_bytes && bytes <= vgpu.window_bytes - offset) return &vgpu;
+  }
+  return nullptr;
+}
+
+bool CommandState::Taken(const VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
+  const auto after = vgpu.ranges.lower_bound(address);
+  if (after != vgpu.ranges.end() && after->first - address < bytes) return true;
+  if (after == vgpu.ranges.begin()) return false;
+  const auto before = std::prev(after);
+  return address - before->first < before->second.bytes;
+}
+
+CUresult CommandState::ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
+                                     std::uint64_t bytes) {
+  CUdeviceptr at = 0;
+  CUresult result = driver_.cuMemAddressReserve(&at, bytes, kGranularity, 0, 0);
+  if (result != CUDA_SUCCESS) return result;
+  result = driver_.cuMemMap(at, bytes, 0, physical, 0);
+  if (result == CUDA_SUCCESS) {
+    CUmemAccessDesc access{};
+    access.location = {CU_MEM_LOCATION_TYPE_DEVICE, device};
+    access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    result = driver_.cuMemSetAccess(at, bytes, &access, 1);
+    if (result == CUDA_SUCCESS) result = Scrub(at, bytes);
+    driver_.cuMemUnmap(at, bytes);
+  }
+  driver_.cuMemAddressFree(at, bytes);
+  return result;
+}
+
+CUresult CommandState::CreatePhysical(std::uint64_t number, std::uint32_t index,
+                                      std::uint64_t bytes) {
+  VgpuMemory* vgpu = FindVgpu(index);
+  if (vgpu == nullptr || number == 0 || bytes == 0 || !Granular(bytes) ||
+      physicals_.count(number) != 0 || physicals_.size() >= kMaxPhysicals) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+  CUmemAllocationProp properties{};
+  properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, vgpu->device};
+  Physical physical{index, bytes, 0, 0};
+  CUresult result = driver_.cuMemCreate(&physical.handle, bytes, &properties, 0);
+  if (result != CUDA_SUCCESS) return result;
+  if (!fresh_memory_) result = ScrubPhysical(vgpu->device, physical.handle, bytes);
+  if (result != CUDA_SUCCESS) {
+    driver_.cuMemRelease(physical.handle);
+    return result;
+  }
+  physicals_[number] = physical;
+  vgpu->mapped += bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::ReleasePhysical(std::uint64_t number) {
+  const auto found = physicals_.find(number);
+  if (found == physicals_.end() || found->second.mappings != 0) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult result = driver_.cuMemRelease(found->second.handle);
+  vgpus_[found->second.vgpu].mapped -= found->second.bytes;
+  physicals_.erase(found);
+  return result;
+}
+
+CUresult CommandState::MapPhysical(std::uint64_t number, std::uint64_t address, std::uint64_t bytes,
+                                   std::uint64_t offset) {
+  const auto found = physicals_.find(number);
+  VgpuMemory* window = FindWindow(address, bytes);
+  if (found == physicals_.end() || window == nullptr || bytes == 0 || !Granular(bytes) ||
+      !Granular(address) || !Granular(offset) || offset > found->second.bytes ||
+      bytes > found->second.bytes - offset || Taken(*window, address, bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const CUresult result = driver_.cuMemMap(address, bytes, offset, found->second.handle, 0);
+  if (result != CUDA_SUCCESS) return result;
+  window->ranges[address] = {bytes, found->second.handle, number};
+  ++found->second.mappings;
+  return CUDA_SUCCESS;
+}
+
+CUresult CommandState::UnmapPhysical(std::uint64_t address, std::uint64_t bytes) {
+  VgpuMemory* window = FindWindow(address, bytes);
+  if (window == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const auto range = window->ranges.find(address);
+  if (range == window->ranges.end() || range->second.bytes != bytes || range->second.number == 0) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  --physicals_.at(range->second.number).mappings;
+  window->ranges.erase(range);
+  return driver_.cuMemUnmap(address, bytes);
+}
+
+CUresult CommandState::ProtectRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes,
+                                    CUmemAccess_flags access) {
+  const VgpuMemory* vgpu = FindVgpu(index);
+  const VgpuMemory* window = FindWindow(address, bytes);
+  if (vgpu == nullptr || window == nullptr || !Granular(address) || !Granular(bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  // Only what the application has mapped; the rest is the server's to protect.
+  std::uint64_t at = address;
+  for (auto range = window->ranges.find(address);
+       at < address + bytes && range != window->ranges.end(); ++range) {
+    if (range->first != at || range->second.number == 0) return CUDA_ERROR_INVALID_VALUE;
+    at += range->second.bytes;
+  }
+  if (at != address + bytes) return CUDA_ERROR_INVALID_VALUE;
+  CUmemAccessDesc description{};
+  description.location = {CU_MEM_LOCATION_TYPE_DEVICE, vgpu->device};
+  description.flags = access;
+  return driver_.cuMemSetAccess(address, bytes, &description, 1);
+}
+
+void HandleCreatePhysical(Call& call) {
+  const auto number = call.args().Get<std::uint64_t>();
+  const auto vgpu = call.args().Get<std::uint32_t>();
+  const auto bytes = call.args().Get<std::uint64_t>();
+  if (!Readable(call)) return;
+  call.Finish(StateOf(call).CreatePhysical(number, vgpu, bytes));
+}
+
+void HandleReleasePhysical(Call& call) {
+  const auto number = call.args().Get<std::uint64_t>();
+  if (!Readable(call)) return;
+  call.Finish(StateOf(call).ReleasePhysical(number));
+}
+
+void HandleMapPhysical(Call& call) {
+  const auto number = call.args().Get<std::uint64_t>();
+  const auto address = call.args().Get<std::uint64_t>();
+  const auto bytes = call.args().Get<std::uint64_t>();
+  const auto offset = call.args().Get<std::uint64_t>();
+  if (!Readable(call)) return;
+  call.Finish(StateOf(call).MapPhysical(number, address, bytes, offset));
+}
+
+void HandleUnmapPhysical(Call& call) {
+  const auto address = call.args().Get<std::uint64_t>();
+  const auto bytes = call.args().Get<std::uint64_t>();
+  if (!Readable(call)) return;
+  call.Finish(StateOf(call).UnmapPhysical(address, bytes));
+}
+
+void HandleProtectRange(Call& call) {
+  const auto vgpu = call.args().Get<std::uint32_t>();
+  const auto address = call.args().Get<std::uint64_t>();
+  const auto bytes = call.args().Get<std::uint64_t>();
+  const auto access = call.args().Get<std::uint32_t>();
+  if (access != CU_MEM_ACCESS_FLAGS_PROT_NONE && access != CU_MEM_ACCESS_FLAGS_PROT_READ &&
+      access != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
+    call.MarkBad();
+  }
+  if (!Readable(call)) return;
+  call.Finish(
+      StateOf(call).ProtectRange(vgpu, address, bytes, static_cast<CUmemAccess_flags>(access)));
+}
+
+}  // namespace farwarp::server
