@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (module.status().message().empty()) __builtin_trap();
     return 0;
   }
-  for (Function& function : module->functions) {
+  for (FunctionAst& function : module->functions) {
     if (!function.has_body) continue;
     const farwarp::Status status = ParseBody(text, function);
     if (!status.ok()) {

@@ -2,16 +2,6 @@
 #include "server/softgpu/exec/function_decoder.h"
 
 namespace farwarp::softgpu {
-namespace {
-
-// What the compiler expects the device to bring along.
-Handler RuntimeFunction(std::string_view name) {
-  if (name == "vprintf") return PrintFormatted;
-  if (name == "__assertfail") return AssertFailed;
-  return nullptr;
-}
-
-}  // namespace
 
 // shfl, vote, match, redux, elect, activemask
 void FunctionDecoder::Collective(const Instruction& i) {
@@ -105,49 +95,6 @@ void FunctionDecoder::BarrierOf(const Instruction& i) {
   }
 }
 
-void FunctionDecoder::CallOf(const Instruction& i) {
-  const Operand& target = i.operands[0];
-  if (target.kind != Operand::Kind::kName)
-    return Error(i.at, "calls through a register are not supported by the software GPU yet");
-  auto callee = build_.symbols.BodyOf(target.name);
-  if (!callee.ok()) {
-    if (error_.empty()) error_ = callee.status().message();
-    return;
-  }
-  const Handler runtime = *callee == nullptr ? RuntimeFunction(target.name) : nullptr;
-  if (*callee == nullptr && runtime == nullptr)
-    return Error(target.at, "this function is not supported by the software GPU yet");
-  CallSite site;
-  const auto local_of = [&](const Operand& operand) -> uint32_t {
-    if (operand.kind != Operand::Kind::kName || operand.variable == kNoIndex ||
-        placed_[operand.variable].place != Place::kLocal) {
-      Error(operand.at, "expected a .param variable of this function");
-      return 0;
-    }
-    return static_cast<uint32_t>(placed_[operand.variable].offset);
-  };
-  for (const Operand& operand : i.arguments) site.params.push_back(local_of(operand));
-  for (const Operand& operand : i.returns) site.returns.push_back(local_of(operand));
-  if (runtime != nullptr) {
-    if (site.params.size() != (runtime == PrintFormatted ? 2u : 5u))
-      return Error(i.at, "wrong number of arguments");
-    kernel_.calls.push_back(std::move(site));
-    Emit(i, runtime).target = static_cast<uint32_t>(kernel_.calls.size() - 1);
-    return;
-  }
-  if (site.params.size() != (*callee)->params.size() ||
-      site.returns.size() != (*callee)->returns.size()) {
-    return Error(i.at, "the call does not match the function's parameters");
-  }
-  const auto [found, fresh] = build_.function_numbers.try_emplace(
-      (*callee)->name, static_cast<uint32_t>(build_.functions.size()));
-  if (fresh) build_.functions.push_back(*callee);
-  site.function = found->second;
-  const auto number = static_cast<uint32_t>(kernel_.calls.size());
-  kernel_.calls.push_back(std::move(site));
-  Emit(i, CallFunction).target = number;
-}
-
 void FunctionDecoder::BranchOf(const Instruction& i) {
   if (i.opcode == Opcode::kBra) {
     Emit(i, Branch);
@@ -236,6 +183,10 @@ void FunctionDecoder::One(const Instruction& i) {
       return Arithmetic(i, TransposeTile);
     case Opcode::kCall:
       return CallOf(i);
+    case Opcode::kAlloca:
+    case Opcode::kStacksave:
+    case Opcode::kStackrestore:
+      return StackOf(i);
     case Opcode::kBra:
     case Opcode::kBrx:
       return BranchOf(i);

@@ -36,16 +36,31 @@ Status FunctionDecoder::Finish() {
   return Status::Ok();
 }
 
-Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const Function& function,
+Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& function,
                                                     const ModuleSymbols& symbols) {
   auto kernel = std::make_unique<DecodedKernel>();
   kernel->name = std::string(function.name);
-  KernelBuild build{symbols, *kernel, {}, {}, {}, 0, {}, {}};
-  build.functions.push_back(&function);
-  build.function_numbers[function.name] = 0;
+  KernelBuild build{symbols, *kernel, {}, {}, {}, {}, 0, {}, {}};
+  build.functions.push_back({&function, false});
+  build.function_numbers[&function] = 0;
+  std::map<uint32_t, Status> refused;
   for (uint32_t number = 0; number < build.functions.size(); ++number) {
     kernel->functions.emplace_back();
-    FARWARP_RETURN_IF_ERROR(FunctionDecoder(build, *build.functions[number], number).Decode());
+    const FunctionAst& body = *build.functions[number].function;
+    Status status = symbols.ParseBodyOf(body);
+    const size_t begin = kernel->code.size();
+    if (status.ok()) status = FunctionDecoder(build, body, number).Decode();
+    if (status.ok()) continue;
+    if (!build.functions[number].optional) return status;
+    kernel->code.resize(begin);
+    std::erase_if(build.dynamic_in_code, [=](size_t k) { return k >= begin; });
+    std::erase_if(build.dynamic_constants, [=](const auto& c) { return c.function == number; });
+    FunctionDecoder(build, body, number).Refuse(status);
+    refused.emplace(number, status);
+  }
+  // A function decoded later may have called by name what only pointers seemed to reach.
+  for (const auto& [number, status] : refused) {
+    if (!build.functions[number].optional) return status;
   }
   const uint64_t dynamic = AlignUp(build.shared_bytes, 16);
   for (const size_t k : build.dynamic_in_code) kernel->code[k].imm += dynamic;
@@ -59,7 +74,7 @@ Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const Function& function,
       build.dynamic_in_code.empty() && build.dynamic_constants.empty() ? build.shared_bytes
                                                                        : dynamic);
   kernel->local_bytes = kernel->functions[0].local_bytes;
-  kernel->recursive_or_deep = kernel->functions.size() > 1;
+  kernel->recursive_or_deep |= kernel->functions.size() > 1;
   return kernel;
 }
 

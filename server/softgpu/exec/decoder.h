@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "farwarp/base/status.h"
 #include "server/softgpu/ptx/ast.h"
@@ -14,18 +15,34 @@
 
 namespace farwarp::softgpu {
 
+// Names are looked up as the function `from` sees them: the texts of a linked module may each have
+// a symbol of one name.
 class ModuleSymbols {
  public:
   virtual ~ModuleSymbols() = default;
-  // Address of a .global or .const variable; 0 if there is none of that name.
-  virtual uint64_t AddressOf(std::string_view name) const = 0;
+  // Address of a .global or .const variable or of a function; 0 if there is none of that name.
+  virtual uint64_t AddressOf(std::string_view name, const FunctionAst& from) const = 0;
   // A module-scope .shared variable, or nullptr.
-  virtual const Variable* SharedVariable(std::string_view name) const = 0;
+  virtual const Variable* SharedVariable(std::string_view name, const FunctionAst& from) const = 0;
   // A function with its body parsed; the error says why not. nullptr: no such function.
-  virtual Result<const Function*> BodyOf(std::string_view name) const = 0;
+  virtual Result<const FunctionAst*> BodyOf(std::string_view name,
+                                            const FunctionAst& from) const = 0;
+
+  // A function that a call through a register may reach.
+  struct Callable {
+    uint64_t address = 0;
+    const FunctionAst* function = nullptr;  // Its body may not have been parsed yet.
+  };
+  // All functions that take and return what the prototype says.
+  virtual std::vector<Callable> FunctionsLike(const Prototype& prototype) const = 0;
+  // Parses the body, if need be, of a function that FunctionsLike named.
+  virtual Status ParseBodyOf(const FunctionAst& function) const = 0;
 };
 
-Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const Function& kernel,
+// Whether the device's runtime brings a function of that name along (vprintf, malloc …).
+bool IsRuntimeFunction(std::string_view name);
+
+Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& kernel,
                                                     const ModuleSymbols& symbols);
 
 }  // namespace farwarp::softgpu

@@ -30,9 +30,14 @@ inline uint64_t AlignUp(uint64_t value, uint64_t align) {
 struct KernelBuild {
   const ModuleSymbols& symbols;
   DecodedKernel& kernel;
-  std::unordered_map<std::string_view, uint32_t> function_numbers;
-  std::vector<const Function*> functions;
-  std::unordered_map<std::string_view, uint32_t> shared_offsets;
+  std::unordered_map<const FunctionAst*, uint32_t> function_numbers;
+  struct Member {
+    const FunctionAst* function;
+    bool optional;  // Only pointers reach it: if it cannot be decoded, calling it is a fault.
+  };
+  std::vector<Member> functions;
+  std::unordered_map<const Variable*, uint32_t> shared_offsets;
+  std::map<std::string, uint32_t> target_sets;  // By shape or by names.
   uint64_t shared_bytes = 0;
   // Places of the offset of dynamic shared memory, known when all static shared memory is.
   std::vector<size_t> dynamic_in_code;
@@ -47,8 +52,20 @@ struct KernelBuild {
 
 class FunctionDecoder {
  public:
-  FunctionDecoder(KernelBuild& build, const Function& function, uint32_t number)
+  FunctionDecoder(KernelBuild& build, const FunctionAst& function, uint32_t number)
       : build_(build), kernel_(build.kernel), ast_(function), number_(number) {}
+
+  // In place of the body of a function that cannot be decoded and that nothing but a pointer
+  // reaches: calling it is a fault.
+  void Refuse(const Status& why) {
+    out_ = {};
+    out_.name = std::string(ast_.name);
+    out_.entry = static_cast<uint32_t>(kernel_.code.size());
+    out_.refused = why.message();
+    kernel_.code.emplace_back().run = CallRefused;
+    kernel_.code.back().line = ast_.at.line;
+    kernel_.functions[number_] = std::move(out_);
+  }
 
   Status Decode() {
     out_.name = std::string(ast_.name);
@@ -144,10 +161,10 @@ class FunctionDecoder {
   // The module-scope shared variable of that name, placed once per kernel.
   Placed SharedByName(const Variable& variable) {
     if (variable.bytes == 0) return {Place::kShared, 0, true};
-    const auto found = build_.shared_offsets.find(variable.name);
+    const auto found = build_.shared_offsets.find(&variable);
     if (found != build_.shared_offsets.end()) return {Place::kShared, found->second, false};
     const Placed placed = PlaceShared(variable);
-    build_.shared_offsets[variable.name] = static_cast<uint32_t>(placed.offset);
+    build_.shared_offsets[&variable] = static_cast<uint32_t>(placed.offset);
     return placed;
   }
 
@@ -205,7 +222,7 @@ class FunctionDecoder {
       *placed = placed_[operand.variable];
       return true;
     }
-    if (const Variable* shared = build_.symbols.SharedVariable(operand.name)) {
+    if (const Variable* shared = build_.symbols.SharedVariable(operand.name, ast_)) {
       *placed = SharedByName(*shared);
       return true;
     }
@@ -227,7 +244,7 @@ class FunctionDecoder {
       EmitAddress(i, placed, operand.value, temp);
       return temp;
     }
-    if (const uint64_t address = build_.symbols.AddressOf(operand.name); address != 0) {
+    if (const uint64_t address = build_.symbols.AddressOf(operand.name, ast_); address != 0) {
       return Constant(address + operand.value, bytes);
     }
     if (operand.name == "WARP_SZ") return Constant(kLanes, bytes);
@@ -351,7 +368,7 @@ class FunctionDecoder {
       address.width = 0;
       return address;
     }
-    const uint64_t global = build_.symbols.AddressOf(operand.name);
+    const uint64_t global = build_.symbols.AddressOf(operand.name, ast_);
     if (global == 0) Error(operand.at, "unknown variable");
     address.offset += global;
     return address;
@@ -395,6 +412,11 @@ class FunctionDecoder {
   bool Registers(const Instruction& i, const Operand& operand, Type type, bool written,
                  size_t count, std::vector<uint32_t>& slots);
   void CallOf(const Instruction& i);
+  bool PlaceArguments(const Instruction& i, CallSite& site);
+  void IndirectCallOf(const Instruction& i, CallSite site);
+  uint32_t TargetsOf(const Instruction& i);
+  uint32_t NumberOf(const FunctionAst& function, bool optional);
+  void StackOf(const Instruction& i);
   void BranchOf(const Instruction& i);
   static Handler WithoutOperands(Opcode opcode);
   Type OperandType(const Instruction& i, size_t index) const;
@@ -404,7 +426,7 @@ class FunctionDecoder {
 
   KernelBuild& build_;
   DecodedKernel& kernel_;
-  const Function& ast_;
+  const FunctionAst& ast_;
   const uint32_t number_;
   DecodedFunction out_;
   std::vector<uint32_t> slots_;

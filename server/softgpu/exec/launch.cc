@@ -369,7 +369,7 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
   grid.threads = static_cast<uint32_t>(threads);
   grid.shared_bytes = info.static_shared_bytes + request.dynamic_shared_bytes;
   uint64_t local = info.local_bytes;
-  if (grid.kernel->functions.size() > 1) {
+  if (grid.kernel->recursive_or_deep) {
     local += request.local_bytes_limit != 0 ? request.local_bytes_limit
                                             : std::max<uint64_t>(request.limits.stack_bytes, 1024);
   }

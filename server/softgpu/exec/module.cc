@@ -1,16 +1,21 @@
 #include "server/softgpu/exec/module.h"
 
+#include <algorithm>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <unordered_map>
 
 #include "server/softgpu/exec/decoder.h"
+#include "server/softgpu/memory/address_space.h"
+#include "server/softgpu/ptx/lexer.h"
 #include "server/softgpu/ptx/parser.h"
 
 namespace farwarp::softgpu {
 namespace {
 
 constexpr uint64_t kMaxParamBytes = 32764;  // PTX ISA, from sm_70 on.
+constexpr uint64_t kCodeBytes = 16;         // From the address of one function to the next.
 
 uint64_t AlignUp(uint64_t value, uint64_t align) {
   return (value + align - 1) / align * align;
@@ -21,53 +26,82 @@ uint64_t AlignUp(uint64_t value, uint64_t align) {
 struct Kernel::State {
   ModuleImpl* module = nullptr;
   KernelInfo info;
-  uint32_t index = 0;  // Of the function in the module's AST.
+  const FunctionAst* function = nullptr;  // In the module's AST.
   mutable std::once_flag once;
   mutable Status status;
   mutable std::unique_ptr<DecodedKernel> decoded;
 };
 
-// The module's text and what the index pass found in it.
+// The module's texts and what the index pass found in them. Names without linkage are those of one
+// text; all others are the module's.
 class ModuleImpl : public ModuleSymbols {
  public:
-  Status Load(std::string_view ptx, GlobalPlacer& placer) {
-    text_.assign(ptx);
-    auto ast = ParseModule(text_);
-    if (!ast.ok()) return ast.status();
-    ast_ = std::move(*ast);
-    for (uint32_t i = 0; i < ast_.functions.size(); ++i) {
-      // A declaration may precede the definition.
-      auto [found, fresh] = functions_.try_emplace(ast_.functions[i].name, i);
-      if (!fresh && ast_.functions[i].has_body) found->second = i;
+  ~ModuleImpl() override {
+    if (code_window_ != 0) static_cast<void>((*AddressSpace::Get())->Release(code_window_));
+  }
+
+  Status Load(std::span<const LinkInput> inputs, GlobalPlacer& placer, bool linking) {
+    for (const LinkInput& input : inputs) {
+      Unit& unit = units_.emplace_back();
+      unit.name = input.name;
+      unit.text.assign(input.ptx);
+      auto ast = ParseModule(unit.text);
+      if (!ast.ok()) return InUnit(unit, ast.status());
+      unit.ast = std::move(*ast);
     }
-    FARWARP_RETURN_IF_ERROR(PlaceVariables(placer));
-    FARWARP_RETURN_IF_ERROR(WriteInitials());
-    return MakeKernels();
+    for (uint32_t number = 0; number < units_.size(); ++number) {
+      if (Status status = Declare(number); !status.ok()) return InUnit(units_[number], status);
+    }
+    if (linking) FARWARP_RETURN_IF_ERROR(CheckReferences());
+    for (Unit& unit : units_) {
+      if (Status status = PlaceVariables(unit, placer); !status.ok()) return InUnit(unit, status);
+    }
+    FARWARP_RETURN_IF_ERROR(PlaceCode());
+    for (Unit& unit : units_) {
+      Status status = WriteInitials(unit);
+      if (status.ok()) status = MakeKernels(unit);
+      if (!status.ok()) return InUnit(unit, status);
+    }
+    return Status::Ok();
   }
 
-  uint64_t AddressOf(std::string_view name) const override {
-    const auto found = addresses_.find(name);
-    return found == addresses_.end() ? 0 : found->second;
+  uint64_t AddressOf(std::string_view name, const FunctionAst& from) const override {
+    return AddressIn(units_[from.unit], name);
   }
-  const Variable* SharedVariable(std::string_view name) const override {
-    const auto found = shared_.find(name);
-    return found == shared_.end() ? nullptr : found->second;
+  const Variable* SharedVariable(std::string_view name, const FunctionAst& from) const override {
+    const Variable* variable = VariableIn(units_[from.unit], name);
+    return variable != nullptr && variable->space == Space::kShared ? variable : nullptr;
   }
-  Result<const Function*> BodyOf(std::string_view name) const override {
-    const auto found = functions_.find(name);
-    if (found == functions_.end() || !ast_.functions[found->second].has_body)
-      return static_cast<const Function*>(nullptr);
-    return Parsed(found->second);
+  Result<const FunctionAst*> BodyOf(std::string_view name, const FunctionAst& from) const override {
+    const FunctionAst* function = FunctionIn(units_[from.unit], name);
+    if (function == nullptr || !function->has_body) return static_cast<const FunctionAst*>(nullptr);
+    FARWARP_RETURN_IF_ERROR(ParseBodyOf(*function));
+    return function;
   }
-
-  // Parses a body at its first use. Callers hold decode_mutex().
-  Result<const Function*> Parsed(uint32_t index) const {
-    Function& function = ast_.functions[index];
+  std::vector<Callable> FunctionsLike(const Prototype& prototype) const override {
+    const auto same = [](const std::vector<Variable>& a, const std::vector<Variable>& b) {
+      return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                        [](const Variable& x, const Variable& y) { return x.bytes == y.bytes; });
+    };
+    std::vector<Callable> found;
+    for (const auto& [function, address] : code_) {
+      if (same(function->params, prototype.params) && same(function->returns, prototype.returns))
+        found.push_back({address, function});
+    }
+    std::sort(found.begin(), found.end(),
+              [](const Callable& a, const Callable& b) { return a.address < b.address; });
+    return found;
+  }
+  // At its first use. Callers hold decode_mutex().
+  Status ParseBodyOf(const FunctionAst& function) const override {
     // What is left of a body with an error is no function.
-    const auto [result, fresh] = parsed_.try_emplace(index);
-    if (fresh) result->second = ParseBody(text_, function);
-    if (!result->second.ok()) return result->second;
-    return static_cast<const Function*>(&function);
+    const auto [result, fresh] = parsed_.try_emplace(&function);
+    if (fresh) {
+      const Unit& unit = units_[function.unit];
+      // The AST is this module's own; only its bodies are filled in after loading.
+      result->second = InUnit(unit, ParseBody(unit.text, const_cast<FunctionAst&>(function)));
+    }
+    return result->second;
   }
 
   std::mutex& decode_mutex() { return decode_mutex_; }
@@ -76,22 +110,140 @@ class ModuleImpl : public ModuleSymbols {
   std::vector<Global> globals;
 
  private:
-  Status PlaceVariables(GlobalPlacer& placer) {
-    for (const Variable& variable : ast_.variables) {
-      if (variable.space == Space::kShared) {
-        shared_[variable.name] = &variable;
-        continue;
+  struct Names {
+    std::unordered_map<std::string_view, const FunctionAst*> functions;
+    std::unordered_map<std::string_view, const Variable*> variables;
+  };
+  struct Unit {
+    std::string name;  // Empty unless this is a linked module.
+    std::string text;
+    ModuleAst ast;
+    Names names;  // Without linkage.
+  };
+
+  static Status InUnit(const Unit& unit, Status status) {
+    if (status.ok() || unit.name.empty()) return status;
+    return Status::Invalid(unit.name + ": " + status.message());
+  }
+
+  const FunctionAst* FunctionIn(const Unit& unit, std::string_view name) const {
+    // A declaration may lack the linkage that the definition has.
+    const auto own = unit.names.functions.find(name);
+    if (own != unit.names.functions.end() && own->second->has_body) return own->second;
+    const auto all = names_.functions.find(name);
+    if (all != names_.functions.end()) return all->second;
+    return own == unit.names.functions.end() ? nullptr : own->second;
+  }
+  const Variable* VariableIn(const Unit& unit, std::string_view name) const {
+    const auto own = unit.names.variables.find(name);
+    if (own != unit.names.variables.end()) return own->second;
+    const auto all = names_.variables.find(name);
+    return all == names_.variables.end() ? nullptr : all->second;
+  }
+  uint64_t AddressIn(const Unit& unit, std::string_view name) const {
+    if (const Variable* variable = VariableIn(unit, name); variable != nullptr) {
+      const auto found = addresses_.find(variable);
+      return found == addresses_.end() ? 0 : found->second;
+    }
+    const auto found = code_.find(FunctionIn(unit, name));
+    return found == code_.end() ? 0 : found->second;
+  }
+
+  // Enters the names of a text, by the rules of linkage: one strong definition, which wins over
+  // weak and common ones; of common ones the largest.
+  Status Declare(uint32_t number) {
+    Unit& unit = units_[number];
+    for (FunctionAst& function : unit.ast.functions) {
+      function.unit = number;
+      const bool own = !function.is_visible && !function.is_weak && !function.is_extern;
+      auto [found, fresh] =
+          (own ? unit.names : names_).functions.try_emplace(function.name, &function);
+      if (fresh || !function.has_body) continue;
+      const FunctionAst& before = *found->second;
+      if (before.has_body && before.unit != number && !before.is_weak && !function.is_weak)
+        return Multiple(function.name, before.unit, function.at);
+      // A declaration may precede the definition.
+      if (!before.has_body || before.unit == number || (before.is_weak && !function.is_weak))
+        found->second = &function;
+    }
+    for (Variable& variable : unit.ast.variables) {
+      variable.unit = number;
+      const bool own =
+          !variable.is_visible && !variable.is_weak && !variable.is_common && !variable.is_extern;
+      auto [found, fresh] =
+          (own ? unit.names : names_).variables.try_emplace(variable.name, &variable);
+      if (fresh) continue;
+      FARWARP_RETURN_IF_ERROR(Again(found->second, variable));
+    }
+    return Status::Ok();
+  }
+
+  // A second declaration of a variable: keeps the one that counts.
+  Status Again(const Variable*& kept, const Variable& variable) {
+    const Variable& before = *kept;
+    if (before.space != variable.space ||
+        (before.bytes != variable.bytes && before.bytes != 0 && variable.bytes != 0 &&
+         !(before.is_common && variable.is_common)))
+      return Status::Invalid(ErrorAt(variable.at, "Size or space doesn't match for '" +
+                                                      std::string(variable.name) +
+                                                      "', first specified otherwise"));
+    if (variable.is_extern) return Status::Ok();
+    if (before.is_extern) {
+      kept = &variable;
+      return Status::Ok();
+    }
+    const bool weak = before.is_weak || before.is_common;
+    if (before.unit == variable.unit && !(weak && (variable.is_weak || variable.is_common)))
+      return Status::Invalid(ErrorAt(variable.at, "variable is defined twice"));
+    if (!weak && !variable.is_weak && !variable.is_common)
+      return Multiple(variable.name, before.unit, variable.at);
+    const bool strong = !variable.is_weak && !variable.is_common;
+    if (weak && (strong || (before.is_common && variable.bytes > before.bytes))) kept = &variable;
+    return Status::Ok();
+  }
+
+  Status Multiple(std::string_view name, uint32_t first, const Token& at) const {
+    return Status::Invalid(ErrorAt(at, "Multiple definition of '" + std::string(name) +
+                                           "', first defined in '" + units_[first].name + "'"));
+  }
+
+  // A linked module may not use what none of its texts defines; unused declarations are no harm.
+  Status CheckReferences() const {
+    for (const Unit& unit : units_) {
+      std::unordered_map<std::string_view, uint32_t> missing;  // And how often it is declared.
+      for (const FunctionAst& function : unit.ast.functions) {
+        const FunctionAst* chosen = FunctionIn(unit, function.name);
+        if (!chosen->has_body && !IsRuntimeFunction(function.name)) ++missing[function.name];
       }
+      for (const Variable& variable : unit.ast.variables) {
+        const bool dynamic = variable.space == Space::kShared && variable.bytes == 0;
+        if (VariableIn(unit, variable.name)->is_extern && !dynamic) ++missing[variable.name];
+      }
+      if (missing.empty()) continue;
+      Lexer lexer(unit.text);
+      std::unordered_map<std::string_view, uint32_t> seen;
+      for (Token token = lexer.Next(); token.kind != Tok::kEnd && token.kind != Tok::kError;
+           token = lexer.Next()) {
+        if (token.kind != Tok::kIdent) continue;
+        const auto found = missing.find(token.text);
+        if (found != missing.end() && ++seen[token.text] > found->second)
+          return Status::Invalid("Undefined reference to '" + std::string(token.text) + "' in '" +
+                                 unit.name + "'");
+      }
+    }
+    return Status::Ok();
+  }
+
+  Status PlaceVariables(const Unit& unit, GlobalPlacer& placer) {
+    for (const Variable& variable : unit.ast.variables) {
       if (variable.space != Space::kGlobal && variable.space != Space::kConst) continue;
-      if (variable.is_extern) continue;  // Found by the linker, if there is one.
+      if (variable.is_extern || VariableIn(unit, variable.name) != &variable) continue;
       if (variable.bytes == 0)
         return Status::Invalid(ErrorAt(variable.at, "variable without a size"));
-      if (addresses_.contains(variable.name))
-        return Status::Invalid(ErrorAt(variable.at, "variable is defined twice"));
       const bool is_const = variable.space == Space::kConst;
       auto address = placer.Place(variable.bytes, std::max(variable.align, 16u), is_const);
       if (!address.ok()) return address.status();
-      addresses_[variable.name] = *address;
+      addresses_[&variable] = *address;
       if (is_const) const_bytes_ += variable.bytes;
       globals.push_back(
           {std::string(variable.name), *address, variable.bytes, is_const, variable.is_managed});
@@ -99,35 +251,53 @@ class ModuleImpl : public ModuleSymbols {
     return Status::Ok();
   }
 
-  Status WriteInitials() {
-    for (const Variable& variable : ast_.variables) {
-      const uint64_t address = AddressOf(variable.name);
-      if (address == 0 || variable.is_extern || variable.space == Space::kShared) continue;
+  // Functions get addresses in a window that nobody can read or write: they are only good to be
+  // called.
+  Status PlaceCode() {
+    std::vector<const FunctionAst*> bodies;
+    for (const Unit& unit : units_) {
+      for (const FunctionAst& function : unit.ast.functions) {
+        if (function.has_body && !function.is_entry && FunctionIn(unit, function.name) == &function)
+          bodies.push_back(&function);
+      }
+    }
+    if (bodies.empty()) return Status::Ok();
+    auto space = AddressSpace::Get();
+    if (!space.ok()) return space.status();
+    auto window = (*space)->Reserve(bodies.size() * kCodeBytes);
+    if (!window.ok()) return window.status();
+    code_window_ = *window;
+    for (size_t i = 0; i < bodies.size(); ++i) code_[bodies[i]] = *window + i * kCodeBytes;
+    return Status::Ok();
+  }
+
+  Status WriteInitials(const Unit& unit) {
+    for (const Variable& variable : unit.ast.variables) {
+      const auto placed = addresses_.find(&variable);
+      if (placed == addresses_.end()) continue;
       for (const Initial& initial : variable.initials) {
         uint64_t value = initial.value;
         if (!initial.symbol.empty()) {
-          const uint64_t target = AddressOf(initial.symbol);
-          if (target == 0) {
-            // Addresses of functions: kept as zero, and a call through them is refused when its
-            // kernel is decoded.
-            if (functions_.contains(initial.symbol)) continue;
+          const uint64_t target = AddressIn(unit, initial.symbol);
+          // What the device's runtime brings along has no address.
+          if (target == 0 && FunctionIn(unit, initial.symbol) != nullptr) continue;
+          if (target == 0)
             return Status::Invalid(ErrorAt(variable.at, "initial value names an unknown symbol"));
-          }
           value += target;
         }
         if (initial.offset + initial.bytes > variable.bytes)
           return Status::Invalid(ErrorAt(variable.at, "too many initial values"));
-        std::memcpy(reinterpret_cast<void*>(address + initial.offset), &value,
+        std::memcpy(reinterpret_cast<void*>(placed->second + initial.offset), &value,
                     std::min<uint64_t>(initial.bytes, sizeof value));
       }
     }
     return Status::Ok();
   }
 
-  Status MakeKernels() {
-    for (uint32_t i = 0; i < ast_.functions.size(); ++i) {
-      const Function& function = ast_.functions[i];
-      if (!function.is_entry || !function.has_body) continue;
+  Status MakeKernels(const Unit& unit) {
+    for (const FunctionAst& function : unit.ast.functions) {
+      if (!function.is_entry || !function.has_body || FunctionIn(unit, function.name) != &function)
+        continue;
       KernelInfo info;
       info.name = std::string(function.name);
       uint64_t offset = 0;
@@ -149,41 +319,36 @@ class ModuleImpl : public ModuleSymbols {
           info.max_threads =
               static_cast<uint32_t>(std::min<uint64_t>(info.max_threads, dim.count()));
       }
-      info.ptx_version = ast_.version;
-      info.target = ast_.target;
-      kernels.push_back(std::make_unique<Kernel>(this, std::move(info), i));
+      info.ptx_version = unit.ast.version;
+      info.target = unit.ast.target;
+      kernels.push_back(std::make_unique<Kernel>(this, std::move(info), function));
       kernel_list.push_back(kernels.back().get());
     }
     return Status::Ok();
   }
 
-  std::string text_;
-  mutable ModuleAst ast_;
-  mutable std::unordered_map<uint32_t, Status> parsed_;  // Bodies, by function.
+  std::deque<Unit> units_;
+  Names names_;  // With linkage.
+  mutable std::unordered_map<const FunctionAst*, Status> parsed_;
   std::mutex decode_mutex_;
-  std::unordered_map<std::string_view, uint32_t> functions_;
-  std::unordered_map<std::string_view, uint64_t> addresses_;
-  std::unordered_map<std::string_view, const Variable*> shared_;
+  std::unordered_map<const Variable*, uint64_t> addresses_;
+  std::unordered_map<const FunctionAst*, uint64_t> code_;
+  uint64_t code_window_ = 0;
   uint64_t const_bytes_ = 0;
 };
 
-Kernel::Kernel(ModuleImpl* module, KernelInfo info, uint32_t index)
+Kernel::Kernel(ModuleImpl* module, KernelInfo info, const FunctionAst& function)
     : state_(std::make_unique<State>()) {
   state_->module = module;
   state_->info = std::move(info);
-  state_->index = index;
+  state_->function = &function;
 }
 Kernel::~Kernel() = default;
 
 Status Kernel::Prepare() const {
   std::call_once(state_->once, [this] {
     const std::lock_guard lock(state_->module->decode_mutex());
-    auto function = state_->module->Parsed(state_->index);
-    if (!function.ok()) {
-      state_->status = function.status();
-      return;
-    }
-    auto decoded = DecodeKernel(**function, *state_->module);
+    auto decoded = DecodeKernel(*state_->function, *state_->module);
     if (!decoded.ok()) {
       state_->status = decoded.status();
       return;
@@ -207,8 +372,19 @@ Module::~Module() = default;
 
 Result<std::unique_ptr<Module>> Module::Load(std::string_view ptx, GlobalPlacer& placer,
                                              JitLog* log) {
+  const LinkInput input{"", ptx};
+  return Make({&input, 1}, placer, false, log);
+}
+
+Result<std::unique_ptr<Module>> Module::Link(std::span<const LinkInput> inputs,
+                                             GlobalPlacer& placer, JitLog* log) {
+  return Make(inputs, placer, true, log);
+}
+
+Result<std::unique_ptr<Module>> Module::Make(std::span<const LinkInput> inputs,
+                                             GlobalPlacer& placer, bool linking, JitLog* log) {
   auto impl = std::make_unique<ModuleImpl>();
-  if (Status status = impl->Load(ptx, placer); !status.ok()) {
+  if (Status status = impl->Load(inputs, placer, linking); !status.ok()) {
     if (log != nullptr) log->error = status.message();
     return status;
   }

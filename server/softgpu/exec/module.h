@@ -73,12 +73,19 @@ struct Global {
   bool is_managed = false;
 };
 
+// One text of a linked module.
+struct LinkInput {
+  std::string name;  // For messages: "b.ptx".
+  std::string_view ptx;
+};
+
 class ModuleImpl;
 struct DecodedKernel;
+struct FunctionAst;
 
 class Kernel {
  public:
-  Kernel(ModuleImpl* module, KernelInfo info, uint32_t index);
+  Kernel(ModuleImpl* module, KernelInfo info, const FunctionAst& function);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -103,6 +110,11 @@ class Module {
   // On failure the Status holds the first error, and log->error (log may be null) the same text.
   static Result<std::unique_ptr<Module>> Load(std::string_view ptx, GlobalPlacer& placer,
                                               JitLog* log);
+  // One module out of several texts that use each other's functions and variables. Names without
+  // linkage stay private to their text; of .weak and .common definitions one is kept. Undefined and
+  // doubled symbols are errors.
+  static Result<std::unique_ptr<Module>> Link(std::span<const LinkInput> inputs,
+                                              GlobalPlacer& placer, JitLog* log);
   ~Module();
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
@@ -114,6 +126,8 @@ class Module {
 
  private:
   explicit Module(std::unique_ptr<ModuleImpl> impl);
+  static Result<std::unique_ptr<Module>> Make(std::span<const LinkInput> inputs,
+                                              GlobalPlacer& placer, bool linking, JitLog* log);
   std::unique_ptr<ModuleImpl> impl_;
 };
 

@@ -37,7 +37,10 @@ struct Variable {
   uint64_t bytes = 0;  // 0: unsized array (.extern .shared)
   bool is_extern = false;
   bool is_weak = false;
+  bool is_visible = false;
+  bool is_common = false;
   bool is_managed = false;
+  uint32_t unit = 0;  // Which text of a linked module.
   std::vector<Initial> initials;
   Token at;
 };
@@ -82,16 +85,30 @@ struct Instruction {
   std::vector<Operand> returns;
   std::vector<Operand> arguments;
   std::vector<uint32_t> targets;  // brx.idx
+  // call through a register: what may be called, by shape (an index into FunctionAst::prototypes)
+  // or by name.
+  uint32_t prototype = kNoIndex;
+  std::vector<std::string_view> call_targets;
   Token at;
 
   bool Has(Mod mod) const { return mods.Has(mod); }
   Type type() const { return types[0]; }
 };
 
-struct Function {
+// The shape of a function that a call through a register expects.
+struct Prototype {
+  std::vector<Variable> params;
+  std::vector<Variable> returns;
+};
+
+struct FunctionAst {
   std::string_view name;
   bool is_entry = false;
   bool has_body = false;
+  bool is_extern = false;
+  bool is_weak = false;
+  bool is_visible = false;
+  uint32_t unit = 0;  // Which text of a linked module.
   std::vector<Variable> params;
   std::vector<Variable> returns;
   // Directives of entries; zeros when not given.
@@ -106,6 +123,7 @@ struct Function {
   // Filled by ParseBody.
   std::vector<Register> registers;
   std::vector<Variable> variables;  // .local, .shared and .param of the body
+  std::vector<Prototype> prototypes;
   std::vector<Instruction> code;
 };
 
@@ -113,7 +131,7 @@ struct ModuleAst {
   int version = 0;  // 90 for 9.0
   int target = 0;   // 75 for sm_75
   std::vector<Variable> variables;
-  std::vector<Function> functions;
+  std::vector<FunctionAst> functions;
 };
 
 }  // namespace farwarp::softgpu

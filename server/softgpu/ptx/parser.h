@@ -14,6 +14,6 @@ namespace farwarp::softgpu {
 Result<ModuleAst> ParseModule(std::string_view text);
 
 // Fills registers, variables and code of a function that ParseModule found in `text`.
-Status ParseBody(std::string_view text, Function& function);
+Status ParseBody(std::string_view text, FunctionAst& function);
 
 }  // namespace farwarp::softgpu

@@ -116,6 +116,23 @@ Variable ParserBase::ParseVariable(Space space) {
   return variable;
 }
 
+std::vector<Variable> ParserBase::ParseParameters() {
+  std::vector<Variable> parameters;
+  if (!Accept('(')) return parameters;
+  if (Accept(')')) return parameters;
+  do {
+    if (AcceptDot("reg")) {
+      Fail(token_, "parameters in registers are not supported");
+    } else if (!AcceptDot("param")) {
+      Fail(token_, "expected .param");
+    }
+    parameters.push_back(ParseVariable(Space::kParam));
+    if (parameters.size() > 4096) Fail(token_, "too many parameters");
+  } while (!failed() && Accept(','));
+  Expect(')');
+  return parameters;
+}
+
 void ParserBase::ParseInitialiser(Variable& variable) {
   uint64_t offset = 0;
   if (token_.Is('{')) {

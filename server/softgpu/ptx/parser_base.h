@@ -59,8 +59,8 @@ class ParserBase {
   // After the state space: [.align N] [.v2|.v4] .type [.ptr …] name [dims] [= initialiser] —
   // without ';'.
   Variable ParseVariable(Space space);
-  // name or name<count>, for .reg.
-  Type ParseRegisterType();
+  // ([.param …, …]) or nothing: the parameters or results of a function or of a prototype.
+  std::vector<Variable> ParseParameters();
 
   Lexer lexer_;
   Token token_;

@@ -11,12 +11,13 @@ namespace {
 
 constexpr size_t kMaxRegisters = 1u << 20;
 constexpr size_t kMaxInstructions = 1u << 22;
+constexpr size_t kMaxPrototypes = 1u << 16;
 constexpr int kMaxScopes = 64;
 constexpr int kMaxOperandDepth = 8;
 
 class BodyParser : public ParserBase {
  public:
-  BodyParser(std::string_view text, Function& function)
+  BodyParser(std::string_view text, FunctionAst& function)
       : ParserBase(Lexer(text, function.body_offset, function.body_line, function.body_line_start)),
         function_(function) {}
 
@@ -55,6 +56,7 @@ class BodyParser : public ParserBase {
     std::unordered_map<std::string_view, uint32_t> labels;
     std::unordered_map<std::string_view, std::vector<std::pair<std::string_view, Token>>>
         target_lists;
+    std::unordered_map<std::string_view, uint32_t> prototypes;
     std::vector<Reference> references;
   };
 
@@ -86,8 +88,22 @@ class BodyParser : public ParserBase {
       } while (Accept(','));
       return Expect(';');
     }
-    if (token_.IsDot("callprototype")) return SkipStatement();
+    if (AcceptDot("callprototype")) return CallPrototype(name);
     scopes_.back().labels[name.text] = static_cast<uint32_t>(function_.code.size());
+  }
+
+  // name : .callprototype (results) _ (parameters) .noreturn;
+  void CallPrototype(const Token& name) {
+    if (function_.prototypes.size() >= kMaxPrototypes)
+      return Fail(name, "too many call prototypes");
+    Prototype prototype;
+    prototype.returns = ParseParameters();
+    ExpectIdent("a name");
+    prototype.params = ParseParameters();
+    SkipStatement();  // .noreturn, .abi_preserve N
+    if (failed()) return;
+    scopes_.back().prototypes[name.text] = static_cast<uint32_t>(function_.prototypes.size());
+    function_.prototypes.push_back(std::move(prototype));
   }
 
   void OpenScope() {
@@ -448,23 +464,39 @@ class BodyParser : public ParserBase {
       Expect(',');
     }
     instruction.operands.push_back(ParseOperand());
-    if (Accept(',')) {
-      if (token_.Is('(')) {
-        instruction.arguments = ParenthesisedList();
-        if (Accept(',')) ExpectIdent("a prototype");
-      } else {
-        ExpectIdent("a prototype");
-      }
+    if (!Accept(',')) return;
+    if (token_.Is('(')) {
+      instruction.arguments = ParenthesisedList();
+      if (!Accept(',')) return;
     }
+    CallShape(instruction);
   }
 
-  Function& function_;
+  // The name of a prototype, or of a list of the functions that may be called.
+  void CallShape(Instruction& instruction) {
+    const Token at = token_;
+    const std::string_view name = ExpectIdent("a prototype");
+    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
+      if (const auto found = scope->prototypes.find(name); found != scope->prototypes.end()) {
+        instruction.prototype = found->second;
+        return;
+      }
+      if (const auto found = scope->target_lists.find(name); found != scope->target_lists.end()) {
+        for (const auto& [target, target_at] : found->second)
+          instruction.call_targets.push_back(target);
+        return;
+      }
+    }
+    if (!failed()) Fail(at, "unknown call prototype");
+  }
+
+  FunctionAst& function_;
   std::deque<Scope> scopes_;
 };
 
 }  // namespace
 
-Status ParseBody(std::string_view text, Function& function) {
+Status ParseBody(std::string_view text, FunctionAst& function) {
   return BodyParser(text, function).Parse();
 }
 

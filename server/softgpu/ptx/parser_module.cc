@@ -27,9 +27,12 @@ class ModuleParser : public ParserBase {
     }
     linkage_ = {};
     for (;;) {
-      if (AcceptDot("visible")) continue;
+      if (AcceptDot("visible")) {
+        linkage_.visible = true;
+        continue;
+      }
       if (AcceptDot("common")) {
-        linkage_.weak = true;
+        linkage_.common = true;
         continue;
       }
       if (AcceptDot("extern")) {
@@ -102,41 +105,29 @@ class ModuleParser : public ParserBase {
       Variable variable = ParseVariable(space);
       variable.is_extern = linkage_.is_extern;
       variable.is_weak = linkage_.weak;
+      variable.is_visible = linkage_.visible;
+      variable.is_common = linkage_.common;
       if (!failed()) module_.variables.push_back(std::move(variable));
     } while (Accept(','));
     Expect(';');
   }
 
-  std::vector<Variable> Parameters() {
-    std::vector<Variable> parameters;
-    if (!Accept('(')) return parameters;
-    if (Accept(')')) return parameters;
-    do {
-      if (AcceptDot("reg")) {
-        Fail(token_, "parameters in registers are not supported");
-      } else if (!AcceptDot("param")) {
-        Fail(token_, "expected .param");
-      }
-      parameters.push_back(ParseVariable(Space::kParam));
-      if (parameters.size() > 4096) Fail(token_, "too many parameters");
-    } while (!failed() && Accept(','));
-    Expect(')');
-    return parameters;
-  }
-
   void FunctionHead(bool entry) {
-    Function function;
+    FunctionAst function;
     function.is_entry = entry;
+    function.is_extern = linkage_.is_extern;
+    function.is_weak = linkage_.weak;
+    function.is_visible = linkage_.visible;
     while (token_.IsDot("attribute")) {
       Advance();
       Expect('(');
       while (!failed() && token_.kind != Tok::kEnd && !token_.Is(')')) Advance();
       Expect(')');
     }
-    if (!entry) function.returns = Parameters();
+    if (!entry) function.returns = ParseParameters();
     function.at = token_;
     function.name = ExpectIdent("a function's name");
-    function.params = Parameters();
+    function.params = ParseParameters();
     Directives(function);
     if (failed()) return;
     if (Accept(';')) {
@@ -154,7 +145,7 @@ class ModuleParser : public ParserBase {
   }
 
   // .maxntid and friends between head and body.
-  void Directives(Function& function) {
+  void Directives(FunctionAst& function) {
     while (!failed() && token_.kind == Tok::kDot) {
       if (AcceptDot("reqntid")) {
         Triple(function.reqntid);
@@ -187,6 +178,8 @@ class ModuleParser : public ParserBase {
   struct Linkage {
     bool is_extern = false;
     bool weak = false;
+    bool visible = false;
+    bool common = false;
   } linkage_;
   ModuleAst module_;
 };

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/softgpu/warp/matrix_layout.h"
@@ -44,11 +45,16 @@ struct DecodedFunction {
   std::vector<std::byte> constant_image;
   uint32_t local_bytes = 0;  // Of each thread: .local and .param variables of the body.
   uint32_t local_align = 16;
+  std::string refused;  // Why this function, which only pointers can reach, cannot be called.
 };
+
+// What a call through a register may reach: addresses, ascending, and numbers of functions.
+using CallTargets = std::vector<std::pair<uint64_t, uint32_t>>;
 
 // A call: where the callee's parameters and results lie in the caller's local memory.
 struct CallSite {
   uint32_t function = 0;
+  uint32_t targets = 0;  // Of a call through a register: index into DecodedKernel::call_targets.
   std::vector<uint32_t> params;  // Offsets in the caller's local frame.
   std::vector<uint32_t> returns;
 };
@@ -60,10 +66,11 @@ struct DecodedKernel {
   std::vector<DecodedFunction> functions;
   std::vector<CallSite> calls;
   std::vector<MatrixForm> matrices;  // Each once; Ins::target's lower half is an index.
+  std::vector<CallTargets> call_targets;
   uint32_t static_shared_bytes = 0;
-  uint64_t local_bytes = 0;  // Of the kernel alone; calls take more.
-  uint32_t registers = 0;    // 32-bit registers of the largest function, approximately.
-  bool recursive_or_deep = false;
+  uint64_t local_bytes = 0;        // Of the kernel alone; calls take more.
+  uint32_t registers = 0;          // 32-bit registers of the largest function, approximately.
+  bool recursive_or_deep = false;  // Needs a stack: it calls functions or has alloca.
 };
 
 }  // namespace farwarp::softgpu

@@ -70,7 +70,12 @@ void Branch(Warp& warp, const Ins& ins);
 void BranchIndexed(Warp& warp, const Ins& ins);  // a: index, slots: targets, target: how many
 void Exit(Warp& warp, const Ins& ins);
 void Return(Warp& warp, const Ins& ins);
-void CallFunction(Warp& warp, const Ins& ins);  // target: call site
+void CallFunction(Warp& warp, const Ins& ins);   // target: call site
+void CallIndirect(Warp& warp, const Ins& ins);   // a: address, target: call site
+void CallRefused(Warp& warp, const Ins& ins);    // A function that could not be decoded.
+void StackAllocate(Warp& warp, const Ins& ins);  // d = local memory of a bytes, imm: alignment
+void StackSave(Warp& warp, const Ins& ins);      // d = how much is allocated
+void StackRestore(Warp& warp, const Ins& ins);   // ... back to a
 void Trap(Warp& warp, const Ins& ins);
 void Yield(Warp& warp, const Ins& ins);
 

@@ -1,6 +1,5 @@
 // Branches, calls, exit.
 #include <algorithm>
-#include <cstring>
 
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
@@ -22,14 +21,6 @@ void JumpTo(Warp& warp, uint32_t target) {
   }
 }
 
-// Lanes leave the running group for `pc`; the rest stays.
-void Split(Warp& warp, uint32_t lanes, uint32_t pc) {
-  warp.waiting.push_back({pc, lanes, warp.frame, GroupState::kReady, 0});
-  ++warp.frame->references;
-  warp.mask &= ~lanes;
-  warp.event = Event::kReschedule;
-}
-
 // The group has gone: its frame may be free. Frame 0 belongs to the kernel and stays.
 void Release(Warp& warp, Frame* frame) {
   while (frame != nullptr && --frame->references == 0 && frame->caller != nullptr) {
@@ -46,12 +37,19 @@ void Release(Warp& warp, Frame* frame) {
 
 }  // namespace
 
+void SplitGroup(Warp& warp, uint32_t lanes, uint32_t pc) {
+  warp.waiting.push_back({pc, lanes, warp.frame, GroupState::kReady, 0});
+  ++warp.frame->references;
+  warp.mask &= ~lanes;
+  warp.event = Event::kReschedule;
+}
+
 void Branch(Warp& warp, const Ins& ins) {
   const uint32_t taken = warp.active;
   const uint32_t rest = warp.mask & ~taken;
   if (rest == 0) return JumpTo(warp, ins.target);
   const bool back = ins.target < warp.pc;
-  Split(warp, taken, ins.target);
+  SplitGroup(warp, taken, ins.target);
   if (back && --warp.budget == 0) warp.event = Event::kYield;
 }
 
@@ -59,7 +57,7 @@ void BranchIndexed(Warp& warp, const Ins& ins) {
   const uint32_t* const index = warp.Reg<uint32_t>(ins.a);
   uint32_t left = warp.active;
   const uint32_t stay = warp.mask & ~left;
-  if (stay != 0) Split(warp, stay, warp.pc);
+  if (stay != 0) SplitGroup(warp, stay, warp.pc);
   while (left != 0) {
     const uint32_t value = index[static_cast<uint32_t>(__builtin_ctz(left))];
     if (value >= ins.target)
@@ -70,7 +68,7 @@ void BranchIndexed(Warp& warp, const Ins& ins) {
     left &= ~same;
     const uint32_t target = warp.kernel->slots[ins.slots + value];
     if (left == 0) return JumpTo(warp, target);
-    Split(warp, same, target);
+    SplitGroup(warp, same, target);
   }
 }
 
@@ -93,7 +91,7 @@ void Return(Warp& warp, const Ins& ins) {
   Frame* const frame = warp.frame;
   if (frame->caller == nullptr) return Exit(warp, ins);
   const uint32_t stay = warp.mask & ~warp.active;
-  if (stay != 0) Split(warp, stay, warp.pc);
+  if (stay != 0) SplitGroup(warp, stay, warp.pc);
   Frame* const caller = frame->caller;
   ++caller->references;
   const uint32_t pc = frame->return_pc;
@@ -104,14 +102,17 @@ void Return(Warp& warp, const Ins& ins) {
   warp.event = Event::kReschedule;
 }
 
-void CallFunction(Warp& warp, const Ins& ins) {
-  const uint32_t stay = warp.mask & ~warp.active;
-  if (stay != 0) Split(warp, stay, warp.pc);
-  const CallSite& site = warp.kernel->calls[ins.target];
-  const DecodedFunction& function = warp.kernel->functions[site.function];
+Frame* PushFrame(Warp& warp, const CallSite& site, uint32_t number, uint32_t lanes) {
+  const DecodedFunction& function = warp.kernel->functions[number];
   const DecodedFunction& from = warp.kernel->functions[warp.frame->function];
   if (warp.frames.size() >= kMaxFrames)
-    RaiseFault(warp, FaultKind::kStackOverflow, 0, warp.mask, "too many nested calls");
+    RaiseFault(warp, FaultKind::kStackOverflow, 0, lanes, "too many nested calls");
+  uint32_t taken = 0;  // By alloca, in the caller.
+  for (uint32_t lane = 0; lane < warp.frame->stack.size(); ++lane)
+    taken = std::max(taken, (lanes >> lane & 1) != 0 ? warp.frame->stack[lane] : 0);
+  const uint64_t local = (uint64_t{warp.frame->local} + from.local_bytes + taken + 15) & ~15ull;
+  if (local + function.local_bytes > warp.block->local_stride)
+    RaiseFault(warp, FaultKind::kStackOverflow, 0, lanes, "the call stack is full");
 
   std::unique_ptr<Frame> frame;
   if (warp.free_frames.empty()) {
@@ -120,14 +121,13 @@ void CallFunction(Warp& warp, const Ins& ins) {
     frame = std::move(warp.free_frames.back());
     warp.free_frames.pop_back();
   }
-  frame->function = site.function;
-  frame->local = (warp.frame->local + from.local_bytes + 15) & ~15u;
-  if (frame->local + function.local_bytes > warp.block->local_stride) {
-    RaiseFault(warp, FaultKind::kStackOverflow, 0, warp.mask, "the call stack is full");
-  }
+  frame->function = number;
+  frame->local = static_cast<uint32_t>(local);
+  frame->stack.clear();
   frame->references = 1;
   frame->return_pc = warp.pc;
-  frame->caller = warp.frame;  // The group's reference to the caller becomes the callee's.
+  frame->caller = warp.frame;
+  frame->depth = warp.frame->depth + 1;
   frame->params = site.params;
   frame->returns = site.returns;
   for (uint32_t& offset : frame->params) offset += warp.frame->local;
@@ -137,10 +137,19 @@ void CallFunction(Warp& warp, const Ins& ins) {
       (reinterpret_cast<uintptr_t>(frame->storage.data()) + 63) & ~uintptr_t{63});
   std::copy(function.constant_image.begin(), function.constant_image.end(),
             frame->registers + function.constants);
-  warp.frame = frame.get();
-  warp.regs = frame->registers;
-  warp.pc = function.entry;
   warp.frames.push_back(std::move(frame));
+  return warp.frames.back().get();
+}
+
+void CallFunction(Warp& warp, const Ins& ins) {
+  const uint32_t stay = warp.mask & ~warp.active;
+  if (stay != 0) SplitGroup(warp, stay, warp.pc);
+  const CallSite& site = warp.kernel->calls[ins.target];
+  // The group's reference to the caller becomes the callee's.
+  Frame* const frame = PushFrame(warp, site, site.function, warp.mask);
+  warp.frame = frame;
+  warp.regs = frame->registers;
+  warp.pc = warp.kernel->functions[site.function].entry;
   warp.event = Event::kReschedule;
 }
 

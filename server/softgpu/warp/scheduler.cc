@@ -61,7 +61,13 @@ void ReleaseWarpSync(Warp& warp) {
   }
 }
 
-// Takes the ready group with the lowest program counter, or the next in turn. False if none is
+// Called functions come first, so that lanes meet again behind the call; then the lowest place.
+bool Before(const Group& a, const Group& b) {
+  if (a.frame->depth != b.frame->depth) return a.frame->depth > b.frame->depth;
+  return a.pc < b.pc;
+}
+
+// Takes the ready group that comes first by that order, or the next in turn. False if none is
 // ready.
 bool Load(Warp& warp) {
   Merge(warp);
@@ -71,7 +77,7 @@ bool Load(Warp& warp) {
   size_t best = groups.size();
   for (size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].state != GroupState::kReady) continue;
-    if (best == groups.size() || groups[i].pc < groups[best].pc) best = i;
+    if (best == groups.size() || Before(groups[i], groups[best])) best = i;
   }
   if (best == groups.size()) return false;
   if (warp.rotate) {

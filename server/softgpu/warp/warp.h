@@ -29,9 +29,11 @@ struct Block;
 struct Frame {
   std::byte* registers = nullptr;
   uint32_t function = 0;
-  uint32_t local = 0;       // Offset of this call's variables in each thread's local memory.
-  uint32_t references = 0;  // Groups in this frame plus frames called from it.
+  uint32_t local = 0;           // Offset of this call's variables in each thread's local memory.
+  std::vector<uint32_t> stack;  // Bytes that each lane took by alloca; empty: none did.
+  uint32_t references = 0;      // Groups in this frame plus frames called from it.
   uint32_t return_pc = 0;
+  uint32_t depth = 0;  // Calls from the kernel to here.
   Frame* caller = nullptr;
   std::vector<uint32_t> params;  // Offsets in local memory, by parameter.
   std::vector<uint32_t> returns;
@@ -125,6 +127,13 @@ std::string DescribeWaiting(const Block& block);
 
 // The warp that the calling thread runs, for the fault handler.
 void SetCurrentWarp(Warp* warp) noexcept;
+
+// A new frame for a call from the running group's place: the caller's frame, kept by what the group
+// holds of it, and where in local memory its parameters and results lie.
+struct CallSite;
+Frame* PushFrame(Warp& warp, const CallSite& site, uint32_t function, uint32_t lanes);
+// `lanes` of the running group become a group of their own at `pc`; the rest stays.
+void SplitGroup(Warp& warp, uint32_t lanes, uint32_t pc);
 
 // A barrier that may have become complete lets its groups go on.
 void CheckBarrier(Block& block, uint32_t number);
