@@ -6,11 +6,12 @@ The results come from exact integer and rational arithmetic in generate/, never 
 import pathlib
 import sys
 
-from generate import atomic_cases, case_writer, compare_cases, convert_cases, float_cases, half_cases, integer_cases, matrix_cases, narrow_cases
+from generate import (approximate_cases, atomic_cases, case_writer, compare_cases, convert_cases, float_cases, half_cases,
+                      integer_cases, matrix_cases, memory_cases, narrow_cases)
 
 MAKERS = (integer_cases.integer_arithmetic, integer_cases.carries, integer_cases.bits, integer_cases.packing,
-          float_cases.float_arithmetic, convert_cases.conversions, compare_cases.comparisons, *half_cases.MAKERS, *matrix_cases.MAKERS,
-          *narrow_cases.MAKERS, *atomic_cases.MAKERS)
+          float_cases.float_arithmetic, convert_cases.conversions, compare_cases.comparisons, *half_cases.MAKERS,
+          *matrix_cases.MAKERS, *narrow_cases.MAKERS, *atomic_cases.MAKERS, *memory_cases.MAKERS, *approximate_cases.MAKERS)
 
 
 def main():
