@@ -1,6 +1,6 @@
 // FunctionDecoder: one function's way from the syntax tree to decoded instructions. Used by
 // decoder.cc alone; its parts by topic are decode_memory.cc, decode_values.cc,
-// decode_matrix.cc and decode_control.cc. One thread.
+// decode_matrix.cc, decode_video.cc and decode_control.cc. One thread.
 #pragma once
 
 #include <bit>
@@ -405,6 +405,8 @@ class FunctionDecoder {
   void Arithmetic(const Instruction& i, Handler run);
   void Collective(const Instruction& i);
   void BarrierOf(const Instruction& i);
+  void VideoOf(const Instruction& i);
+  void LogicWithPredicate(const Instruction& i);
   void MatrixMultiplyOf(const Instruction& i);
   void MatrixMemoryOf(const Instruction& i);
   void TilesOf(const Instruction& i);

@@ -60,6 +60,7 @@ struct Operand {
   };
   Kind kind = Kind::kNone;
   bool negated = false;          // !p
+  Mod selector = Mod::kCount;    // Of video instructions: .b0 to .b3, .h0, .h1
   uint32_t reg = kNoIndex;       // kRegister; base of kAddress
   uint32_t variable = kNoIndex;  // kName, kAddress: a variable of the function
   uint64_t value = 0;            // Numbers; offset of kAddress and kName

@@ -297,7 +297,18 @@ class BodyParser : public ParserBase {
     ResolveName(operand, WithComponent(name));
     if (operand.kind == Operand::Kind::kName && (token_.Is('+') || token_.Is('-')))
       operand.value = Offset();
+    if (operand.kind == Operand::Kind::kRegister && token_.kind == Tok::kDot) Selector(operand);
     return MaybePair(operand, depth);
+  }
+
+  // Part of a register, as video instructions take it: %r1.h0.
+  void Selector(Operand& operand) {
+    Mod mod;
+    if (!ParseMod(token_.text, &mod) || (mod != Mod::kB0 && mod != Mod::kB1 && mod != Mod::kB2 &&
+                                         mod != Mod::kB3 && mod != Mod::kH0 && mod != Mod::kH1))
+      return Fail(token_, "unknown part of a register");
+    operand.selector = mod;
+    Advance();
   }
 
   Operand MaybePair(const Operand& first, int depth) {

@@ -28,6 +28,11 @@ Handler FindConvert(const Instruction& instruction, uint32_t from_bytes,
 // for .relu, 2 for .satfinite.
 Handler FindNarrowConvert(const Instruction& instruction);
 
+Handler FindVideo(const Instruction& instruction, uint32_t parts);  // imm: VideoForm
+Handler FindExtend(const Instruction& instruction);  // szext, bmsk.wrap, mad24.hi.sat
+void PredicateOfLop3(Warp& warp, const Ins& ins);    // d: predicate, a: value, c: predicate;
+                                                     // target: Combine, imm: 1 if c is negated
+
 // Registers put together from, or taken apart into, smaller ones: elements in slots, target of
 // them, imm bytes each.
 void Pack(Warp& warp, const Ins& ins);               // d = elements

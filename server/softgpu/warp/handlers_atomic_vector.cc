@@ -111,8 +111,8 @@ void WideAtomic(Warp& warp, const Ins& ins, bool shared) {
     const Bits next = value(swap ? ins.c : ins.b, lane);
     // A failed exchange brings the value that is there.
     Bits old = wanted;
-    while (!__atomic_compare_exchange_n(where, &old, next, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    while (!__atomic_compare_exchange_n(where, &old, next, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
       if (swap && old != wanted) break;
     }
     if (ins.d != kNoSlot)

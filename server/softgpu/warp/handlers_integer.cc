@@ -560,7 +560,7 @@ Handler FindInteger(const Instruction& i) {
       return is_signed ? Binary<Mul24Lo, int32_t, int32_t, int32_t>
                        : Binary<Mul24Lo, uint32_t, uint32_t, uint32_t>;
     case Opcode::kMad24:
-      if (i.Has(Mod::kSat)) return nullptr;
+      if (i.Has(Mod::kSat)) return FindExtend(i);
       if (i.Has(Mod::kHi))
         return is_signed ? Ternary<Mad24Hi, int32_t, int32_t, int32_t, int32_t>
                          : Ternary<Mad24Hi, uint32_t, uint32_t, uint32_t, uint32_t>;
@@ -590,8 +590,10 @@ Handler FindInteger(const Instruction& i) {
       return wide64 ? Unary<Brev, uint64_t, uint64_t> : Unary<Brev, uint32_t, uint32_t>;
     case Opcode::kBfe:
       return BfeOf(type);
+    case Opcode::kSzext:
+      return FindExtend(i);
     case Opcode::kBmsk:
-      return i.Has(Mod::kWrap) ? nullptr : Binary<Bmsk, uint32_t, uint32_t, uint32_t>;
+      return i.Has(Mod::kWrap) ? FindExtend(i) : Binary<Bmsk, uint32_t, uint32_t, uint32_t>;
     case Opcode::kPrmt:
       return PrmtOf(i);
     case Opcode::kDp4a:

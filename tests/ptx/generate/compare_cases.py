@@ -2,7 +2,7 @@
 import itertools
 from fractions import Fraction
 
-from generate.case_writer import MASK, WIDTH, signed, table, val
+from generate.case_writer import MASK, SM_90, WIDTH, signed, table, val
 from generate.float_values import *
 from generate.integer_values import interesting, pairs
 
@@ -28,6 +28,29 @@ def ordered(op, a, b):
     return {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b}[op]
 
 
+def every_set():
+    """setp of bits, with predicates of all types, and set into all types."""
+    logic = {"and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y}
+    results = {"u32": MASK[32], "s32": MASK[32], "f32": 0x3F800000, "f16": 0x3C00, "bf16": 0x3F80}
+    for t in ("b16", "b32", "b64", "u16", "u32", "u64", "s16", "s32", "s64", "f32", "f64", "f16", "bf16"):
+        # Bits compare as unsigned numbers do.
+        w = BF16 if t == "bf16" else WIDTH[t]
+        values = floats(w)[::3] if "f" in t else interesting(w)
+        holds = (lambda op, a, b, w=w: int(compare_floats(op, a, b, w))) if "f" in t else (
+            lambda op, a, b, t=t.replace("b", "u"): int(compare(op, a, b, t)))
+        rows = [(a, b, c) for a, b in itertools.product(values, repeat=2) for c in (0, 1)][:400]
+        ins = []
+        if t[0] == "b" and t != "bf16":
+            ins += [("setp.%s.%s {d}, {a}, {b};" % (op, t), "pred", (t, t, "pred"), lambda a, b, c, op=op, h=holds: h(op, a, b)) for op in ("eq", "ne")]
+        if t not in ("f16", "bf16"):
+            ins += [("setp.eq.%s.%s {d}|%%p5, {a}, {b}, {c};" % (how, t), "pred", (t, t, "pred"), lambda a, b, c, f=f, h=holds: f(h("eq", a, b), c))
+                    for how, f in logic.items()]
+        kinds = [d for d in results if "f16" not in t or d not in ("f32", "f16", "bf16") or d == t]
+        ins += [("set.%s.%s.%s {d}, {a}, {b};" % (op, d, t), d, (t, t, "pred"), lambda a, b, c, op=op, d=d, h=holds: results[d] * h(op, a, b))
+                for op in ("eq", "ne") for d in kinds]
+        table("set_every_" + t, rows, ins, SM_90)
+
+
 def comparisons():
     plain = ["eq", "ne", "lt", "le", "gt", "ge"]
     for t in ("u16", "s16", "u32", "s32", "u64", "s64", "f16", "f32", "f64"):
@@ -45,6 +68,7 @@ def comparisons():
                  lambda a, b, op=op, t=t: MASK[32] * compare(op, a, b, t)) for op in ("eq", "lt", "ge")] + [
                 ("set.%s.f32.%s {d}, {a}, {b};" % (op, t), "f32", (t, t),
                  lambda a, b, op=op, t=t: one * compare(op, a, b, t)) for op in ("ne", "gt")])
+    every_set()
     combine = {"and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y}
     nan = 0x7FC00000
     tuples = [(a, b, c) for a in (0x3F800000, 0x40000000, nan) for b in (0x3F800000, 0x40000000, nan) for c in (0, 1)]

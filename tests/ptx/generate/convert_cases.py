@@ -31,7 +31,37 @@ def holds_all(to, source):
     return WIDTH[to] > WIDTH[source] and (to[0] == "s" or source[0] == "u")
 
 
+def bytes_and_words():
+    """Between all integers, 8 bits in 32-bit registers; and between bytes and floats."""
+    rng = random.Random(70)
+    kinds = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64")
+    for source in kinds:
+        w = WIDTH[source]
+        # A register of 32 bits holds a byte: what lies above it does not count.
+        values = [(x | rng.getrandbits(24) << 8 if w == 8 else x) for x in interesting(w) + [rng.getrandbits(w) for _ in range(20)]]
+        number = lambda a, s=source, w=w: val(a & MASK[w], s)
+        ins = []
+        for to in kinds:
+            if to == source:
+                continue
+            d = "u32" if WIDTH[to] == 8 else to
+            ins.append(("cvt.%s.%s {d}, {a};" % (to, source), d, (source,), lambda a, to=to, n=number: val(n(a) & MASK[WIDTH[to]], to)))
+            if not holds_all(to, source):
+                ins.append(("cvt.sat.%s.%s {d}, {a};" % (to, source), d, (source,), lambda a, to=to, n=number: clamp(n(a), to)))
+        if w == 8:
+            ins += [("cvt.%s.f%d.%s {d}, {a};" % (m, f, source), "f%d" % f, (source,),
+                     lambda a, f=f, m=m, n=number: encode(Fraction(n(a)), f, m)) for f in (16, 32, 64) for m in ("rn", "rz", "rm", "rp")]
+        table("cvt_every_" + source, [(v,) for v in values], ins)
+    for w in (16, 32, 64):
+        values = floats(w) + [encode(Fraction(x) / 2, w, "rn") for x in (1, 3, -1, -3, 253, 254, 255, 256, 257, 509, 510, 511, 512, -255, -256, -257, -258)]
+        values = [v for v in values if Float(v, w).kind != "nan"]
+        table("cvt_f%d_to_bytes" % w, [(v,) for v in values], [
+            ("cvt.%si.%s.f%d {d}, {a};" % (m, to, w), "u32", ("f%d" % w,), lambda a, w=w, to=to, m=m: float_to_int(a, w, to, m))
+            for to in ("u8", "s8") for m in ("rn", "rz", "rm", "rp")])
+
+
 def conversions():
+    bytes_and_words()
     rng = random.Random(77)
     for w in (16, 32, 64):
         t = "f%d" % w

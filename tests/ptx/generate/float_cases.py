@@ -17,6 +17,10 @@ def float_arithmetic():
             table("float_%s_%s" % (t, mode), two, [
                 ("%s.%s.%s {d}, {a}, {b};" % (op, mode, t), t, (t, t), with_modifiers(f, w, mode, False, False))
                 for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul), ("div", f_div))])
+            table("float_%s_%s_mad" % (t, mode), three, [
+                ("mad.%s.%s {d}, {a}, {b}, {c};" % (mode, t), t, (t,) * 3, with_modifiers(f_fma, w, mode, False, False))] + [
+                ("%s.%s {d}, {a}, {b};" % (op, t), t, (t,) * 3, lambda a, b, c, f=f, w=w: f(a, b, w, "rn"))
+                for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul))])
             table("float_%s_%s_fma" % (t, mode), three, [
                 ("fma.%s.%s {d}, {a}, {b}, {c};" % (mode, t), t, (t,) * 3, with_modifiers(f_fma, w, mode, False, False)),
                 ("sqrt.%s.%s {d}, {a};" % (mode, t), t, (t,) * 3,
@@ -52,8 +56,8 @@ def float_arithmetic():
     for ftz, sat in ((1, 0), (0, 1), (1, 1)):
         suffix = (".ftz" if ftz else "") + (".sat" if sat else "")
         table("float_f32" + suffix.replace(".", "_"), two, [
-            ("%s.rn%s.f32 {d}, {a}, {b};" % (op, suffix), "f32", ("f32",) * 2, with_modifiers(f, 32, "rn", ftz, sat))
-            for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul))])
+            ("%s%s%s.f32 {d}, {a}, {b};" % (op, rounding, suffix), "f32", ("f32",) * 2, with_modifiers(f, 32, "rn", ftz, sat))
+            for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul)) for rounding in (".rn", "")])
         table("float_f32_fma" + suffix.replace(".", "_"), three, [
             ("fma.%s%s.f32 {d}, {a}, {b}, {c};" % (m, suffix), "f32", ("f32",) * 3,
              with_modifiers(f_fma, 32, m, ftz, sat)) for m in ("rn", "rz")])

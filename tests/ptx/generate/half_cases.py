@@ -89,7 +89,8 @@ def half_arithmetic():
         for ftz, limit in modifiers:
             text = (".ftz" if ftz else "") + limit
             for op, f in (("add", f_add), ("sub", f_sub), ("mul", f_mul)):
-                ins.append((op + ".rn" + text, 2, with_modifiers(f, w, "rn", ftz, limit == ".sat")))
+                for rounding in ("", ".rn"):
+                    ins.append((op + rounding + text, 2, with_modifiers(f, w, "rn", ftz, limit == ".sat")))
             fmas.append(("fma.rn" + text, 3, with_modifiers(f_fma, w, "rn", ftz, limit == ".sat")))
         for ftz in (0, 1) if half else (0,):
             g = with_modifiers(f_fma, w, "rn", ftz, False)
@@ -215,6 +216,11 @@ def mixed_precision():
         ins = []
         for mode, sat in itertools.product(("rn", "rz", "rm", "rp"), (False, True)):
             s = ".sat" if sat else ""
+            if mode == "rn":
+                # Not to say how to round is to round to nearest.
+                ins += [("%s%s.f32.%s {d}, {a}, {c};" % (op, s, t), "f32", (t, t, "f32"),
+                         lambda a, b, c, g=with_modifiers(f, 32, mode, False, sat), widen=widen: g(widen(a), c))
+                        for op, f in (("add", f_add), ("sub", f_sub))]
             for op, f in (("add", f_add), ("sub", f_sub)):
                 g = with_modifiers(f, 32, mode, False, sat)
                 ins.append(("%s.%s%s.f32.%s {d}, {a}, {c};" % (op, mode, s, t), "f32", (t, t, "f32"),
@@ -248,7 +254,8 @@ def float_pairs():
         for ftz in (False, True):
             for op, f, n in (("add", f_add, 2), ("sub", f_sub, 2), ("mul", f_mul, 2), ("fma", f_fma, 3)):
                 g = with_modifiers(f, 32, mode, ftz, False)
-                ins.append(("%s.%s%s.f32x2 {d}, %s;" % (op, mode, ".ftz" if ftz else "", "{a}, {b}" if n == 2 else "{a}, {b}, {c}"),
+                for rounding in (".rn", "") if mode == "rn" and n == 2 else ("." + mode,):
+                    ins.append(("%s%s%s.f32x2 {d}, %s;" % (op, rounding, ".ftz" if ftz else "", "{a}, {b}" if n == 2 else "{a}, {b}, {c}"),
                             "f32x2", ("f32x2",) * 3,
                             lambda *x, g=g, n=n: g(*[v & MASK[32] for v in x[:n]]) | g(*[v >> 32 for v in x[:n]]) << 32))
         table("float_pairs_" + mode, rows, ins, SM_100)

@@ -90,6 +90,77 @@ def carries():
          lambda a, b, c: (a * b + (c | c << 64)) >> 64)])
 
 
+def signed_carries():
+    """The carry is that of the bits, whatever the type says."""
+    for w in (32, 64):
+        mask = MASK[w]
+        ins = []
+        for s in "us":
+            t = "%s%d" % (s, w)
+            x = "%r13" if w == 32 else "%rd13"
+            v = lambda a, t=t: val(a, t)
+            for op, f in (("add", lambda a, b, c: a + b), ("sub", lambda a, b, c: a - b)):
+                # The second instruction takes the carry, and the third what that one leaves.
+                ins.append(("{{ %s.cc.%s %s, {a}, {b}; %sc.cc.%s %s, {b}, {c}; %sc.%s {d}, {c}, {a}; }}" % (op, t, x, op, t, x, op, t),
+                            t, (t,) * 3, lambda a, b, c, f=f, w=w: f(a | b << w | c << 2 * w, b | c << w | a << 2 * w, 0) >> 2 * w))
+            low = lambda a, b, w=w: a * b & MASK[w]
+            high = lambda a, b, v=v, w=w: v(a) * v(b) >> w & MASK[w]
+            for part, g in (("lo", low), ("hi", high)):
+                # mad sets the carry; madc takes it and gives on its own.
+                ins.append(("{{ mad.%s.cc.%s %s, {a}, {b}, {c}; addc.%s {d}, 0, 0; }}" % (part, t, x, t), t, (t,) * 3,
+                            lambda a, b, c, g=g, w=w: g(a, b) + c >> w))
+                ins.append(("{{ add.cc.%s %s, {a}, {b}; madc.%s.%s {d}, {a}, {b}, {c}; }}" % (t, x, part, t), t, (t,) * 3,
+                            lambda a, b, c, g=g, w=w: g(a, b) + c + (a + b >> w)))
+                ins.append(("{{ add.cc.%s %s, {a}, {b}; madc.%s.cc.%s %s, {a}, {b}, {c}; addc.%s {d}, 0, 0; }}" % (t, x, part, t, x, t), t,
+                            (t,) * 3, lambda a, b, c, g=g, w=w: g(a, b) + c + (a + b >> w) >> w))
+        table("int_carry_signs_%d" % w, triples(w, 120, 7), ins)
+
+
+def remaining():
+    rng = random.Random(77)
+    t24 = lambda x: signed(x & MASK[24], 24)
+    u24 = lambda x: x & MASK[24]
+    table("int_mad24", triples(32, 100, 3), [
+        ("mad24.lo.u32 {d}, {a}, {b}, {c};", "u32", ("u32",) * 3, lambda a, b, c: u24(a) * u24(b) + c),
+        ("mad24.hi.s32 {d}, {a}, {b}, {c};", "s32", ("s32",) * 3, lambda a, b, c: (t24(a) * t24(b) >> 16) + c),
+        ("mad24.hi.sat.s32 {d}, {a}, {b}, {c};", "s32", ("s32",) * 3,
+         lambda a, b, c: clamp((t24(a) * t24(b) >> 16) + signed(c, 32), "s32"))])
+    amounts = [0, 1, 5, 16, 31, 32, 33, 63, 64, 200, 0xFFFFFFFF]
+
+    def mask(a, b, mode):
+        if mode == "wrap":
+            a, b = a & 31, b & 31
+        return ((1 << min(b, 32)) - 1) << min(a, 32) & MASK[32]
+
+    def extend(x, n, t, mode):
+        n = n & 31 if mode == "wrap" else min(n, 32)
+        if n == 0:
+            return 0
+        low = x & (1 << n) - 1
+        return signed_of(low, n) if t == "s32" else low
+    table("bits_mask", [(a, b) for a in amounts for b in amounts], [
+        ("bmsk.%s.b32 {d}, {a}, {b};" % m, "b32", ("u32", "u32"), lambda a, b, m=m: mask(a, b, m)) for m in ("clamp", "wrap")])
+    table("bits_extend", [(rng.getrandbits(32), n) for n in amounts + list(range(2, 31, 3)) for _ in range(4)], [
+        ("szext.%s.%s {d}, {a}, {b};" % (m, t), t, ("u32", "u32"), lambda a, n, t=t, m=m: extend(a, n, t, m))
+        for m in ("clamp", "wrap") for t in ("u32", "s32")])
+    rows = [(a, b, c) for a in (0, MASK[32], 0x0F0F0F0F) for b in (0, 0x33333333) for c in (0, 1)]
+    ins = []
+    for op, f in (("or", lambda x, y: x | y), ("and", lambda x, y: x & y)):
+        for lut in (0x00, 0x80, 0xFE):
+            value = lambda a, b, lut=lut: lop3(a, b, a, lut)
+            ins.append(("lop3.%s.b32 {d}|%%p5, {a}, {b}, {a}, 0x%x, {c};" % (op, lut), "b32", ("b32", "b32", "pred"),
+                        lambda a, b, c, value=value: value(a, b)))
+            ins.append(("lop3.%s.b32 %%r15|{d}, {a}, {b}, {a}, 0x%x, !{c};" % (op, lut), "pred", ("b32", "b32", "pred"),
+                        lambda a, b, c, value=value, f=f: f(int(value(a, b) != 0), 1 - c)))
+            ins.append(("{{ lop3.%s.b32 _|{d}, {a}, {b}, {a}, 0x%x, {c}; }}" % (op, lut), "pred", ("b32", "b32", "pred"),
+                        lambda a, b, c, value=value, f=f: f(int(value(a, b) != 0), c)))
+    table("bits_lop3_predicate", rows, ins, ("8.2", "sm_80"))
+
+
+def signed_of(x, bits):
+    return x - (1 << bits) if x >> (bits - 1) else x
+
+
 def bfe(a, b, c, t):
     w = WIDTH[t]
     pos, length = b & 255, c & 255

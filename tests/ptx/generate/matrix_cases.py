@@ -315,11 +315,13 @@ def wmma():
         for td, tc in (("f32", "f32"), ("f16", "f16"), ("f32", "f16"), ("f16", "f32")):
             for layouts in all_layouts if td == tc else all_layouts[:2]:
                 wmma_case("%s_f16_%s_%s_%s" % (shape, td, tc, tag(layouts)), shape, (td, "f16", "f16", tc), layouts)
-        for layouts in all_layouts[::3]:
-            wmma_case("%s_bf16_%s" % (shape, tag(layouts)), shape, ("f32", "bf16", "bf16", "f32"), layouts)
+        for number, layouts in enumerate(all_layouts):
+            space = ("global", "shared")[number % 2]
+            wmma_case("%s_bf16_%s" % (shape, tag(layouts)), shape, ("f32", "bf16", "bf16", "f32"), layouts, space=space)
             for t in ("s8", "u8"):
-                wmma_case("%s_%s_%s" % (shape, t, tag(layouts)), shape, ("s32", t, t, "s32"), layouts)
-        wmma_case(shape + "_s8_sat", shape, ("s32", "s8", "s8", "s32"), (0, 1, 0, 0), ".satfinite", saturate=True)
+                wmma_case("%s_%s_%s" % (shape, t, tag(layouts)), shape, ("s32", t, t, "s32"), layouts, space=space)
+        for t in ("s8", "u8"):
+            wmma_case("%s_%s_sat" % (shape, t), shape, ("s32", t, t, "s32"), (0, 1, 0, 0), ".satfinite", saturate=True)
         wmma_case(shape + "_shared", shape, ("f32", "f16", "f16", "f32"), (0, 1, 0, 0), space="shared")
         wmma_case(shape + "_generic", shape, ("f32", "f16", "f16", "f32"), (1, 0, 1, 0), space="", padding=False)
     for layouts in all_layouts[::3]:
