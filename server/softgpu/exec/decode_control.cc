@@ -141,6 +141,8 @@ Handler FunctionDecoder::WithoutOperands(Opcode opcode) {
 }
 
 void FunctionDecoder::One(const Instruction& i) {
+  // The video instructions stand together in opcodes.def.
+  if (i.opcode >= Opcode::kVadd && i.opcode <= Opcode::kVset4) return VideoOf(i);
   switch (i.opcode) {
     case Opcode::kLd:
     case Opcode::kLdu:
@@ -190,29 +192,6 @@ void FunctionDecoder::One(const Instruction& i) {
     case Opcode::kBra:
     case Opcode::kBrx:
       return BranchOf(i);
-    case Opcode::kVadd:
-    case Opcode::kVsub:
-    case Opcode::kVabsdiff:
-    case Opcode::kVmin:
-    case Opcode::kVmax:
-    case Opcode::kVshl:
-    case Opcode::kVshr:
-    case Opcode::kVset:
-    case Opcode::kVadd2:
-    case Opcode::kVsub2:
-    case Opcode::kVavrg2:
-    case Opcode::kVabsdiff2:
-    case Opcode::kVmin2:
-    case Opcode::kVmax2:
-    case Opcode::kVset2:
-    case Opcode::kVadd4:
-    case Opcode::kVsub4:
-    case Opcode::kVavrg4:
-    case Opcode::kVabsdiff4:
-    case Opcode::kVmin4:
-    case Opcode::kVmax4:
-    case Opcode::kVset4:
-      return VideoOf(i);
     case Opcode::kLop3: {
       if (i.Has(Mod::kAnd) || i.Has(Mod::kOr)) return LogicWithPredicate(i);
       if (i.operands.size() != 5 || i.operands[4].kind != Operand::Kind::kInteger)
