@@ -3,6 +3,7 @@
 // any order or scope that PTX can ask for.
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
@@ -13,7 +14,12 @@ namespace {
 struct AddOp {
   template <typename T>
   static T Run(T old, T b, T) {
-    return static_cast<T>(old + b);
+    // Sums of integers wrap around.
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<T>(static_cast<std::make_unsigned_t<T>>(old) +
+                            static_cast<std::make_unsigned_t<T>>(b));
+    else
+      return old + b;
   }
 };
 struct MinOp {
