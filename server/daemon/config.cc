@@ -10,19 +10,24 @@
 #include <string_view>
 #include <utility>
 
+#include "farwarp/base/bytes.h"
 #include "farwarp/base/duration.h"
 #include "farwarp/base/log.h"
 
 namespace farwarp::server {
 namespace {
 
+// Drivers and their threads take some of it before the program asks for anything.
+constexpr std::uint64_t kLeastWorkerMemory = std::uint64_t{512} << 20;
+
 struct Setting {
   std::string_view key;  // In the file and, with dashes, on the command line.
   const char* variable;
-  // One of these three.
+  // One of these four.
   std::string Config::* text = nullptr;
   std::chrono::milliseconds Config::* duration = nullptr;
   std::size_t Config::* count = nullptr;
+  std::uint64_t Config::* bytes = nullptr;
 };
 
 const Setting kSettings[] = {
@@ -37,6 +42,8 @@ const Setting kSettings[] = {
     {"max_connections", "FARWARP_SERVER_MAX_CONNECTIONS", nullptr, nullptr,
      &Config::max_connections},
     {"max_handshakes", "FARWARP_SERVER_MAX_HANDSHAKES", nullptr, nullptr, &Config::max_handshakes},
+    {"worker_memory", "FARWARP_SERVER_WORKER_MEMORY", nullptr, nullptr, nullptr,
+     &Config::worker_memory},
 };
 
 Status Assign(const Setting& setting, const std::string& value, const std::string& where,
@@ -49,6 +56,12 @@ Status Assign(const Setting& setting, const std::string& value, const std::strin
     const auto duration = ParseDuration(value);
     if (!duration.ok()) return Status::Invalid(where + ": " + duration.status().message());
     config.*setting.duration = *duration;
+    return Status::Ok();
+  }
+  if (setting.bytes != nullptr) {
+    const auto bytes = ParseBytes(value);
+    if (!bytes.ok()) return Status::Invalid(where + ": " + bytes.status().message());
+    config.*setting.bytes = *bytes;
     return Status::Ok();
   }
   std::size_t number = 0;
@@ -174,6 +187,9 @@ Status CompleteConfig(const std::string& host_name, Config& config) {
   if (config.handshake_timeout < std::chrono::milliseconds(10) ||
       config.handshake_timeout > std::chrono::minutes(1)) {
     return Status::Invalid("handshake_timeout must be between 10 ms and 1 min");
+  }
+  if (config.worker_memory < kLeastWorkerMemory) {
+    return Status::Invalid("worker_memory must be at least 512Mi");
   }
   if (config.log_level != "off" && ParseLogLevel(config.log_level.c_str()) == LogLevel::kOff) {
     return Status::Invalid("log level '" + config.log_level.substr(0, 40) +

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -23,6 +24,7 @@ struct Config {
   std::string log_level;                // Empty: "info", or "warn" in private mode.
   std::size_t max_connections = 256;
   std::size_t max_handshakes = 512;
+  std::uint64_t worker_memory = std::uint64_t{8} << 30;  // Bytes of one worker's own.
   std::chrono::milliseconds handshake_timeout{2000};
   std::chrono::milliseconds grace{2000};
   std::map<std::string, std::string> labels;

@@ -209,6 +209,7 @@ Status Daemon::StartWorker(Lease& lease, AdmittedClient& client) {
   brief.fresh_memory = options_.fresh_memory;
   brief.lease = lease.offer.id;
   brief.log_level = static_cast<std::uint32_t>(options_.worker_log);
+  brief.memory_limit = options_.worker_memory;
   brief.vgpus = lease.offer.vgpus;
   brief.hello = std::move(client.hello_payload);
   int ends[2] = {-1, -1};
@@ -316,7 +317,11 @@ void Daemon::OnWorkerEnd(WorkerPlace place) {
   if (crashed) {
     FARWARP_LOG(kError, "lease %s: worker %d of %s ended with %s", lease_name.c_str(), pid,
                 place->who.c_str(), end.Describe().c_str());
-    place->farewell.reason = "the worker process of this program ended with " + end.Describe();
+    const bool over_memory = !end.signalled && end.code == kExitOverMemory;
+    place->farewell.reason =
+        over_memory ? "the server's worker for this program used up its host memory (see "
+                      "--worker-memory of farwarp-server)"
+                    : "the worker process of this program ended with " + end.Describe();
   } else {
     FARWARP_LOG(kInfo, "lease %s: worker %d of %s ended", lease_name.c_str(), pid,
                 place->who.c_str());

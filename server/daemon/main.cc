@@ -102,6 +102,7 @@ void AddOptions(CLI::App& app, Flags& flags) {
   AddSetting(app, flags, "log_level", "off, error, warn, info, debug or trace");
   AddSetting(app, flags, "max_connections", "programs served at a time (256)");
   AddSetting(app, flags, "max_handshakes", "connections that may be proving themselves (512)");
+  AddSetting(app, flags, "worker_memory", "host memory of one program's worker (8Gi)");
   AddSetting(app, flags, "handshake_timeout", "time for a program to prove its lease (2s)");
   AddSetting(app, flags, "grace", "time for a worker to end by itself (2s)");
   app.add_option("--label", flags.labels, "KEY=VALUE that requests can ask for")->take_all();
@@ -210,6 +211,7 @@ Status Server::Start(const std::string& worker_program, const std::string& drive
   options.fresh_memory = config_.driver == "softgpu";
   options.max_connections = config_.max_connections;
   options.grace = config_.grace;
+  options.worker_memory = config_.worker_memory;
   options.worker_log = ParseLogLevel(config_.log_level.c_str());
   options.gate.timeout = config_.handshake_timeout;
   options.gate.max_pending = config_.max_handshakes;

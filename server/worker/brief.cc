@@ -15,6 +15,7 @@ wire::Buffer WorkerBrief::Encode() const {
   encoder.PutRaw(lease.data(), lease.size());
   encoder.Put(quota_slot);
   encoder.Put(log_level);
+  encoder.Put(memory_limit);
   encoder.Put(std::uint64_t{vgpus.size()});
   for (const BriefVgpu& vgpu : vgpus) {
     encoder.Put(vgpu.device);
@@ -35,6 +36,7 @@ Result<WorkerBrief> WorkerBrief::Decode(std::span<const std::byte> payload) {
   if (!lease.empty()) std::memcpy(brief.lease.data(), lease.data(), lease.size());
   brief.quota_slot = decoder.Get<std::uint32_t>();
   brief.log_level = decoder.Get<std::uint32_t>();
+  brief.memory_limit = decoder.Get<std::uint64_t>();
   brief.vgpus.resize(decoder.GetCount(wire::kMaxDevices, 24));
   for (BriefVgpu& vgpu : brief.vgpus) {
     vgpu.device = decoder.Get<std::uint32_t>();

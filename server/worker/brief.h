@@ -24,7 +24,8 @@ inline constexpr int kLastWorkerFd = kControlFd;
 // How a worker ends.
 inline constexpr int kExitServed = 0;   // The client has been told everything.
 inline constexpr int kExitRefused = 3;  // It could not serve, and has told the client and the log.
-inline constexpr int kExitCutShort = 10;  // The driver did not give back in time.
+inline constexpr int kExitOverMemory = 4;  // It reached its memory limit.
+inline constexpr int kExitCutShort = 10;   // The driver did not give back in time.
 
 struct BriefVgpu {
   std::uint32_t device = 0;  // Ordinal of the physical device in the driver.
@@ -38,9 +39,10 @@ struct WorkerBrief {
   bool fresh_memory = false;  // The driver hands out cleared memory.
   wire::LeaseId lease{};
   std::uint32_t quota_slot = 0;
-  std::uint32_t log_level = 0;   // farwarp::LogLevel
-  std::vector<BriefVgpu> vgpus;  // By ordinal within the lease.
-  wire::Buffer hello;            // The client's Hello, as it was proved.
+  std::uint32_t log_level = 0;     // farwarp::LogLevel
+  std::uint64_t memory_limit = 0;  // Of the process itself, in bytes.
+  std::vector<BriefVgpu> vgpus;    // By ordinal within the lease.
+  wire::Buffer hello;              // The client's Hello, as it was proved.
 
   wire::Buffer Encode() const;
   static Result<WorkerBrief> Decode(std::span<const std::byte> payload);

@@ -7,8 +7,31 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <exception>
+#include <new>
+
+#include "server/worker/brief.h"
 
 namespace farwarp::server {
+namespace {
+
+// Allocates nothing: there is nothing left to allocate.
+[[noreturn]] void EndForAReason() {
+  const std::exception_ptr thrown = std::current_exception();
+  if (thrown == nullptr) std::abort();
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    constexpr char kMessage[] = "farwarp-worker: out of memory; see --worker-memory\n";
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+    ::_exit(kExitOverMemory);
+  } catch (...) {
+    std::abort();
+  }
+}
+
+}  // namespace
 
 Status Isolate(int last_fd) {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Status::FromErrno("PR_SET_PDEATHSIG", errno);
@@ -31,6 +54,13 @@ Status CheckDaemon(std::uint32_t daemon_pid) {
   if (static_cast<std::uint32_t>(::getppid()) != daemon_pid) {
     return Status::Closed("the daemon has ended");
   }
+  return Status::Ok();
+}
+
+Status LimitMemory(std::uint64_t bytes) {
+  const rlimit limit{bytes, bytes};
+  if (::setrlimit(RLIMIT_DATA, &limit) != 0) return Status::FromErrno("RLIMIT_DATA", errno);
+  std::set_terminate(&EndForAReason);
   return Status::Ok();
 }
 

@@ -15,4 +15,9 @@ Status Isolate(int last_fd);
 // Fails if the daemon died before this process could ask to die with it.
 Status CheckDaemon(std::uint32_t daemon_pid);
 
+// Bounds the memory of this process's own: what it writes to and shares with nobody. Neither
+// reserved addresses nor shared files count, so a device's memory does not. An allocation beyond
+// it fails; where nobody expects that, the process says so and ends with kExitOverMemory.
+Status LimitMemory(std::uint64_t bytes);
+
 }  // namespace farwarp::server

@@ -110,6 +110,7 @@ int Serve() {
   if (!brief.ok()) return refuse(brief.status());
   SetLogLevel(static_cast<LogLevel>(brief->log_level));
   if (const Status status = CheckDaemon(brief->daemon_pid); !status.ok()) return refuse(status);
+  if (const Status status = LimitMemory(brief->memory_limit); !status.ok()) return refuse(status);
   Result<Quota> quota = Quota::Map(kQuotaFd, brief->quota_slot);
   if (!quota.ok()) return refuse(quota.status());
   ::close(kQuotaFd);

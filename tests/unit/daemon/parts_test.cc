@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -20,6 +21,7 @@
 #include "server/daemon/private_lease.h"
 #include "server/daemon/probe.h"
 #include "server/worker/brief.h"
+#include "server/worker/isolation.h"
 
 namespace farwarp::server {
 namespace {
@@ -225,18 +227,69 @@ TEST(WorkerBrief, ComesBackAsItWasAndRefusesTheRest) {
   brief.driver = "libcuda.so.1";
   brief.lease.fill(3);
   brief.quota_slot = 5;
+  brief.memory_limit = 3 * kGiB;
   brief.vgpus = {{1, kGiB, 50}, {0, kMiB, 100}};
   brief.hello.resize(48, std::byte{9});
   const wire::Buffer encoded = brief.Encode();
   const auto decoded = WorkerBrief::Decode(encoded);
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->vgpus[0].memory_bytes, kGiB);
+  EXPECT_EQ(decoded->memory_limit, 3 * kGiB);
   EXPECT_EQ(decoded->hello, brief.hello);
   EXPECT_EQ(decoded->Encode(), encoded);
   for (std::size_t bytes = 0; bytes < encoded.size(); bytes += 8) {
     EXPECT_FALSE(WorkerBrief::Decode(std::span(encoded).first(bytes)).ok()) << bytes;
   }
 }
+
+// --------------------------------------------------------------------------------- memory of a
+// worker
+
+TEST(WorkerMemory, IsASettingWithALeastSize) {
+  Config config;
+  ASSERT_TRUE(SetConfig(config, "worker_memory", "2Gi", "--worker-memory").ok());
+  EXPECT_EQ(config.worker_memory, 2 * kGiB);
+  EXPECT_FALSE(SetConfig(config, "worker_memory", "much", "--worker-memory").ok());
+  config.worker_memory = kMiB;
+  EXPECT_THAT(CompleteConfig("host", config).message(), HasSubstr("worker_memory"));
+}
+
+void* Map(std::size_t bytes, int protection, int flags, int fd) {
+  return ::mmap(nullptr, bytes, protection, flags | MAP_NORESERVE, fd, 0);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+    !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
+// The sanitizers' own mappings are beyond any limit.
+
+TEST(WorkerMemoryDeathTest, CountsNeitherReservedNorSharedMemory) {
+  EXPECT_EXIT(
+      {
+        bool good = LimitMemory(kGiB).ok();
+        constexpr int kAnonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+        good = good && Map(64 * kGiB, PROT_NONE, kAnonymous, -1) != MAP_FAILED;
+        const int fd = ::memfd_create("device", 0);
+        good = good && ::ftruncate(fd, static_cast<off_t>(4 * kGiB)) == 0;
+        good = good && Map(4 * kGiB, PROT_READ | PROT_WRITE, MAP_SHARED, fd) != MAP_FAILED;
+        good = good && Map(2 * kGiB, PROT_READ | PROT_WRITE, kAnonymous, -1) == MAP_FAILED;
+        ::_exit(good ? 0 : 1);
+      },
+      ::testing::ExitedWithCode(0), "");
+}
+
+TEST(WorkerMemoryDeathTest, EndsWithAMessageWhenItIsUsedUp) {
+  const auto use_up = []() noexcept {
+    std::vector<std::unique_ptr<std::byte[]>> kept;
+    for (int i = 0; i < 64; ++i) kept.emplace_back(new std::byte[64 * kMiB]);
+  };
+  EXPECT_EXIT(
+      {
+        if (LimitMemory(kGiB).ok()) use_up();
+        ::_exit(1);
+      },
+      ::testing::ExitedWithCode(kExitOverMemory), "out of memory; see --worker-memory");
+}
+#endif
 
 // -------------------------------------------------------------------------------------- event loop
 
