@@ -48,6 +48,13 @@ if(FARWARP_COVERAGE)
   add_link_options(-fprofile-instr-generate)
 endif()
 
+# Our programs under the thread sanitizer know what is no race of theirs.
+function(farwarp_sanitizer_defaults name)
+  if(FARWARP_SANITIZE MATCHES "thread")
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/tsan_defaults.cc)
+  endif()
+endfunction()
+
 # farwarp_library(NAME SOURCES...): a static library of hand-written code with the shared flags.
 function(farwarp_library name)
   add_library(${name} STATIC ${ARGN})
@@ -57,6 +64,7 @@ endfunction()
 # farwarp_executable(NAME SOURCES...): a program in build/bin.
 function(farwarp_executable name)
   add_executable(${name} ${ARGN})
+  farwarp_sanitizer_defaults(${name})
   target_link_libraries(${name} PRIVATE farwarp_flags)
 endfunction()
 
@@ -84,6 +92,7 @@ function(farwarp_test name)
   endif()
   find_package(GTest REQUIRED)
   add_executable(${name} ${ARGN})
+  farwarp_sanitizer_defaults(${name})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE farwarp_flags GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})

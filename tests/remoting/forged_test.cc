@@ -12,6 +12,7 @@
 #include "server/session/quota.h"
 #include "server/session/session.h"
 #include "tests/remoting/fake_driver.h"
+#include "tests/wire/test_window.h"
 
 namespace farwarp::tests {
 namespace {
@@ -39,8 +40,7 @@ class Forged : public testing::Test {
     options.device_ordinals = {0};
     session_ = std::make_unique<server::Session>(std::move(server_end), options);
     wire::Hello hello;
-    hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 38},
-                     {0x100'0000'0000, std::uint64_t{1} << 38}};
+    hello.windows = {{kTestWindow, std::uint64_t{1} << 38}};
     EXPECT_TRUE(session_->Start(hello).ok());
     EXPECT_EQ(Receive(nullptr).kind, wire::FrameKind::kWelcome);
     serving_ = std::thread([this] { static_cast<void>(session_->Run()); });

@@ -11,6 +11,7 @@
 #include "server/session/quota.h"
 #include "server/session/session.h"
 #include "tests/remoting/fake_driver.h"
+#include "tests/wire/test_window.h"
 
 namespace farwarp::tests {
 namespace {
@@ -40,8 +41,7 @@ TEST_P(Hostile, EndsItsOwnSessionAndNothingElse) {
   {
     server::Session session(std::move(server_end), options);
     wire::Hello hello;
-    hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 38},
-                     {0x100'0000'0000, std::uint64_t{1} << 38}};
+    hello.windows = {{kTestWindow, std::uint64_t{1} << 38}};
     ASSERT_TRUE(session.Start(hello).ok());
     const auto& [what, header, words] = GetParam();
     // Past its own checks: the header as it is.

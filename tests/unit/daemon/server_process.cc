@@ -24,6 +24,7 @@
 #include "farwarp/wire/decoder.h"
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/push.h"
+#include "tests/wire/test_window.h"
 
 namespace farwarp::testing {
 namespace {
@@ -212,7 +213,7 @@ wire::Hello MakeHello(const wire::LeaseId& lease) {
   Randomise(hello.nonce);
   hello.process_id = static_cast<std::uint32_t>(::getpid());
   hello.process_name = "daemon_test";
-  hello.windows = {{0x300000000000, std::uint64_t{64} << 30}};
+  hello.windows = {{tests::kTestWindow, std::uint64_t{64} << 30}};
   return hello;
 }
 
