@@ -5,6 +5,8 @@
 #include <mutex>
 #include <sstream>
 
+#include "server/softgpu/ptx/ast.h"
+
 namespace farwarp::softgpu {
 
 struct DecodedKernel {};
@@ -48,9 +50,9 @@ void fake::Define(const std::string& kernel, Body body) {
   Bodies()[kernel] = std::move(body);
 }
 
-Kernel::Kernel(ModuleImpl*, KernelInfo info, uint32_t index) : state_(new State) {
+Kernel::Kernel(ModuleImpl*, KernelInfo info, const FunctionAst& function) : state_(new State) {
   state_->info = std::move(info);
-  state_->broken = index == ~uint32_t{0};
+  state_->broken = !function.has_body;
 }
 Kernel::~Kernel() = default;
 Status Kernel::Prepare() const {
@@ -79,12 +81,13 @@ Result<std::unique_ptr<Module>> Module::Load(std::string_view ptx, GlobalPlacer&
     std::string directive;
     words >> directive;
     if (directive == ".entry" || directive == ".broken") {
-      const uint32_t index = directive == ".broken" ? ~uint32_t{0} : 0;
+      FunctionAst function;
+      function.has_body = directive == ".entry";
       KernelInfo info = MakeInfo(words);
       if (limits.contains(info.name)) {
         std::tie(info.max_threads, info.static_shared_bytes) = limits[info.name];
       }
-      impl->kernels.push_back(std::make_unique<Kernel>(impl.get(), std::move(info), index));
+      impl->kernels.push_back(std::make_unique<Kernel>(impl.get(), std::move(info), function));
     } else if (directive == ".limits") {
       std::string name;
       uint32_t threads, shared;
