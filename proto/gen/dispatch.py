@@ -57,6 +57,19 @@ std::vector<T> OutArray(wire::Decoder& args, std::uint64_t count) {
   return std::vector<T>(args.failed() ? 0 : static_cast<std::size_t>(count));
 }
 
+// A device address, as a number or as a pointer.
+[[maybe_unused]] std::uint64_t ToAddress(std::uint64_t address) {
+  return address;
+}
+[[maybe_unused]] std::uint64_t ToAddress(const void* address) {
+  return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(address));
+}
+
+// For pointers that must be null.
+[[maybe_unused]] void RequireNull(Call& call, const void* pointer) {
+  if (pointer != nullptr) call.args().Fail();
+}
+
 // The one end of a call whose arguments are wrong.
 void Refuse(Call& call) {
   call.Finish(call.args().failed() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE);
@@ -78,7 +91,8 @@ def read(p, types):
         return [f"  const auto {name} = call.Resolve{'Optional' if p.rule.optional else ''}<{p.element}>({kind_of(p)});"]
     get = f"args.Get<{p.element}>()" if types.is_scalar(p.element) else f"args.GetStruct<{p.element}>()"
     if p.form == "value":
-        return [f"  const auto {name} = {get};"]
+        # What is checked may also be changed by the check.
+        return [f"  {'auto' if types.is_checked(p.element) else 'const auto'} {name} = {get};"]
     lines = [f"  const bool {name}_present = args.Get<bool>();"] if p.rule.optional else []
     if p.form == "string":
         text = "args.GetString()"
@@ -105,6 +119,43 @@ def read_array(p, function):
                 f"  for (std::uint64_t i = 0; i < {name}_count && !call.bad(); ++i) {{",
                 f"    {name}.push_back({'call.ResolveStream()' if p.handle == 'stream' else f'call.Resolve<{p.element}>({kind_of(p)})'});", "  }"]
     return [f"  auto {name} = {'ReadArray' if p.goes else 'OutArray'}<{p.element}>(args, {count});"]
+
+
+def check_members(value, p, types):
+    """Statements that look at the pointers in one structure."""
+    if types.is_checked(p.element):
+        return [f"call.CheckMemory({value});"]
+    lines = []
+    for member, rule in types.member_rules(p.element):
+        if rule == "null":
+            lines.append(f"RequireNull(call, {value}.{member});")
+            continue
+        bytes_ = rule[rule.index("[") + 1:rule.index("]")]
+        lines.append(check_address(f"{value}.{member}", bytes_ if bytes_.isdigit() else f"{value}.{bytes_}", rule.endswith("?")))
+    return lines
+
+
+def check_address(value, bytes_, optional):
+    text = f"call.CheckMemory(ToAddress({value}), {bytes_}u);" if bytes_.isdigit() else \
+        f"call.CheckMemory(ToAddress({value}), static_cast<std::uint64_t>({bytes_}));"
+    return f"if (ToAddress({value}) != 0) {text}" if optional else text
+
+
+def checks(p, types):
+    """Lines that refuse device addresses which are not the client's, once everything has been read."""
+    if p.rule.direction == "address":
+        return ["  " + check_address(p.name, p.rule.length, p.rule.optional)]
+    if not p.goes or p.handle:
+        return []
+    if p.form == "array":
+        inner = check_members("element", p, types)
+        return [f"  for (auto& element : {p.name}) {{", *("    " + line for line in inner), "  }"] if inner else []
+    if p.form not in ("value", "one"):
+        return []
+    inner = check_members(f"{p.name}_value" if p.form == "one" else p.name, p, types)
+    if inner and p.rule.optional:
+        return [f"  if ({p.name}_present) {{", *("    " + line for line in inner), "  }"]
+    return ["  " + line for line in inner]
 
 
 def argument(p):
@@ -136,7 +187,9 @@ def handler(function, types):
     if any("args." in line or "(args," in line for line in reads):
         lines.append("  wire::Decoder& args = call.args();")
     lines += reads
-    lines += ["  if (!call.args().finished()) call.args().Fail();", "  if (call.bad()) return Refuse(call);"]
+    lines += ["  if (!call.args().finished()) call.args().Fail();"]
+    lines += [line for p in function.parameters for line in checks(p, types)]
+    lines += ["  if (call.bad()) return Refuse(call);"]
     arguments = ", ".join(argument(p) for p in function.parameters)
     lines.append(f"  const CUresult result = call.driver().{function.name}({arguments});")
     done = [line for p in function.parameters if p.comes for line in answer(p, function, types)]

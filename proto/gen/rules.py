@@ -1,20 +1,25 @@
 """Rules: how one parameter of a generated function travels.
 
-    rule      := direction [ "[" length "]" ] [ "?" ]
+    rule      := direction [ "[" length "]" ] [ "?" ] | "address[" bytes "]" [ "?" ]
     direction := "in" | "out" | "inout" | "new" | "del"
     length    := number | parameter | "*" parameter
-    "?"       the pointer may be null (a handle: may be null)
+    bytes     := number | parameter
+    "?"       the pointer or address may be null (a handle: may be null)
 
 Without a rule the type decides: values go in; `const T*` is one T going in; `const char*` is a string; `T*` is one T coming out. What
 types cannot say — void pointers, pointers to pointers, callbacks, arrays, handles that come out — needs a rule or a hand-written half.
+So does a device address that goes in: the worker's driver shares its address space with others, and a client may send any number.
 """
 
 import re
 
 RULE = re.compile(r"(in|out|inout|new|del)(?:\[(\d+|\*?[A-Za-z_]\w*)\])?(\?)?")
+ADDRESS_RULE = re.compile(r"(address)\[(\d+|[A-Za-z_]\w*)\](\?)?")
+ADDRESS_TYPE = re.compile(r"CUdeviceptr(_v\d+)?")
 SCALARS = {"char", "signed char", "unsigned char", "short", "unsigned short", "int", "unsigned int", "long", "unsigned long",
            "long long", "unsigned long long", "float", "double", "size_t", "uint32_t", "uint64_t", "int32_t", "int64_t"}
-LOCALS = {"session", "command", "body", "reply", "result", "results", "args", "call", "per_thread", "entered", "raw", "wire", "std"}
+LOCALS = {"session", "command", "body", "reply", "result", "results", "args", "call", "per_thread", "entered", "raw", "wire", "std",
+          "element"}
 
 
 class Types:
@@ -23,6 +28,7 @@ class Types:
     def __init__(self, model, path, notes, lines, error):
         self.model, self.handles, self.local_scalars = model, notes.get("handles", {}), notes.get("local_scalars", {})
         self.structs = {}
+        self.checked = set()  # Records whose addresses a hand-written function of the worker checks.
         for section in notes.keys() - {"handles", "local_scalars", "structs"}:
             raise error(f"{path}:1: unknown section [{section}]")
         for name in self.handles:
@@ -35,13 +41,74 @@ class Types:
                 raise error(f"{where}: {name} is no structure of the model")
             if id(record) in self.structs:
                 raise error(f"{where}: {name} is the same structure as {self.structs[id(record)][0]}, which has a rule already")
+            if members == "checked":
+                self.checked.add(id(record))
+                self.structs[id(record)] = (name, {})
+                continue
+            if not isinstance(members, dict):
+                raise error(f"{where}: {name}: expected the rules of its members, or \"checked\"")
             known = {field["name"] for field in record["fields"]}
             for member, rule in members.items():
                 if member not in known:
                     raise error(f"{where}: {name} has no member {member}")
-                if rule not in ("address", "null"):
-                    raise error(f"{where}: {name}.{member}: {rule!r} is neither \"address\" nor \"null\"")
+                self.check_member(f"{where}: {name}.{member}", record, rule, error)
             self.structs[id(record)] = (name, members)
+
+    def check_member(self, where, record, rule, error):
+        match = ADDRESS_RULE.fullmatch(rule) if isinstance(rule, str) else None
+        if rule != "null" and match is None:
+            raise error(f"{where}: {rule!r} is neither \"address[bytes]\" nor \"null\"")
+        if match and not match.group(2).isdigit() and match.group(2) not in self.numbers(record):
+            raise error(f"{where}: length {match.group(2)}: there is no such number in the structure")
+
+    def numbers(self, record):
+        """Names of a record's numbers, those of unnamed records inside included."""
+        for field in record["fields"]:
+            if "record" in field and not field["name"]:
+                yield from self.numbers(field["record"])
+            elif "type" in field and self.is_scalar(field["type"]):
+                yield field["name"]
+
+    def is_address(self, type_text):
+        """True for a device address, whatever the typedefs call it."""
+        text = type_text.replace("const ", "").strip()
+        while not ADDRESS_TYPE.fullmatch(text) and text in self.model.typedefs:
+            text = self.model.typedefs[text].replace("const ", "").strip()
+        return bool(ADDRESS_TYPE.fullmatch(text))
+
+    def is_checked(self, type_text):
+        return id(self.model.records.get(self.model.resolve(type_text))) in self.checked
+
+    def unchecked(self, type_text):
+        """The path of a device address in a structure that no rule covers, or ""."""
+        record = self.model.records.get(self.model.resolve(re.sub(r"(\[\d*\])+$", "", type_text.strip()).strip()))
+        return self.unchecked_member(record) if record is not None else ""
+
+    def unchecked_member(self, record):
+        if id(record) in self.checked:
+            return ""
+        _, members = self.structs.get(id(record), ("", {}))
+        for field in record["fields"]:
+            if field["name"] in members:
+                continue
+            if "record" in field:
+                inner = self.unchecked_member(field["record"])
+            elif self.is_address(re.sub(r"(\[\d*\])+$", "", field["type"]).strip()):
+                return field["name"]
+            else:
+                inner = self.unchecked(field["type"])
+                # Rules of a structure inside another would need a path to it; nothing has asked for one yet.
+                if not inner and self.member_rules(field["type"]):
+                    inner = "?"
+            if inner:
+                return ".".join(name for name in (field["name"], inner) if name not in ("", "?"))
+        return ""
+
+    def member_rules(self, type_text):
+        """(member, rule) for each member of a structure that has one, in the order of the structure."""
+        record = self.model.records.get(self.model.resolve(re.sub(r"(\[\d*\])+$", "", type_text.strip()).strip()))
+        _, members = self.structs.get(id(record), ("", {}))
+        return [(field["name"], members[field["name"]]) for field in record["fields"] if field["name"] in members] if members else []
 
     def obstacle(self, type_text):
         """Why a value of this type cannot travel as its bytes, or "" if it can."""
@@ -98,7 +165,7 @@ class Parameter:
 
     @property
     def goes(self):
-        return self.rule.direction in ("in", "inout", "new", "del")
+        return self.rule.direction in ("in", "inout", "new", "del", "address")
 
     @property
     def comes(self):
@@ -106,7 +173,7 @@ class Parameter:
 
 
 def parse(function, name, text):
-    match = RULE.fullmatch(text) if isinstance(text, str) else None
+    match = (RULE.fullmatch(text) or ADDRESS_RULE.fullmatch(text)) if isinstance(text, str) else None
     if match is None:
         raise function.error(f"{name}: {text!r} is no rule")
     return Rule(match.group(1), match.group(2) or "", bool(match.group(3)), text)
@@ -138,12 +205,16 @@ def parameter(function, types, name, type_, text):
             raise function.error(f"{name}: {element} has no kind in types.toml")
         if rule is None or (pointee and rule.direction in ("out", "inout")):
             raise function.error(f"{name}: a handle that comes out is \"new\", or its function is written by hand")
+    if rule.direction == "address" and not (pointee is None and types.is_address(type_)):
+        raise function.error(f"{name}: {type_} is no device address")
     if rule.direction in ("new", "del"):
         if not handle:
             raise function.error(f"{name}: {rule.direction} needs a handle, and {type_} is none")
         if (rule.direction == "new") != bool(pointee) or rule.length or rule.optional:
             raise function.error(f"{name}: new is for one handle behind a pointer, del for one by value")
         return Parameter(name, type_, rule, "handle", element, handle)
+    if pointee is None and rule.direction == "address":
+        return Parameter(name, type_, rule, "value", type_)
     if pointee is None:
         if rule.direction != "in" or rule.length or (rule.optional and not handle):
             raise function.error(f"{name}: {type_} is a value and can only go in")
@@ -193,12 +264,26 @@ def check_length(function, types, p, by_name):
         raise function.error(f"{p.name}: length {length}: {other.name} is no number that goes in")
 
 
+def check_addresses(function, types, p):
+    """No device address reaches a driver unseen. A handler that is written by hand looks for itself."""
+    if not function.generated_handler:
+        if p.rule.direction == "address":
+            raise function.error(f"{p.name}: a rule for an address means nothing, as the handler is written by hand")
+        return
+    if p.goes and p.rule.direction != "address" and types.is_address(p.element):
+        raise function.error(f"{p.name}: a device address that goes in needs a rule, such as address[bytes]" if p.form == "value" else
+                             f"{p.name}: {p.type} holds device addresses; write it by hand")
+    if p.goes and (member := types.unchecked(p.element)):
+        raise function.error(f"{p.name}: {p.element} holds a device address ({member}); cover it in types.toml [structs] or write it by hand")
+
+
 def parameters(function, entry, types):
     result = [parameter(function, types, p["name"], p["type"], entry.get(p["name"]))
               for p in function.signature["parameters"]]
     by_name = {p.name: p for p in result}
     for p in result:
         check_length(function, types, p, by_name)
+        check_addresses(function, types, p)
         if function.kind == "async" and p.comes:
             raise function.error(f"{p.name} comes out, but an async function has no reply")
     for p in result:  # A parameter called like a local of the generated code.

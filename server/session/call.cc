@@ -1,5 +1,8 @@
 #include "server/session/call.h"
 
+#include <cstring>
+
+#include "server/session/commands/state.h"
 #include "server/session/session.h"
 
 namespace farwarp::server {
@@ -72,6 +75,34 @@ void* Call::Take(HandleKind kind) {
   void* object = handle.Is(kind) ? handles().Remove(handle) : nullptr;
   if (object == nullptr) bad_handle_ = true;
   return object;
+}
+
+void Call::CheckMemory(std::uint64_t address, std::uint64_t bytes) {
+  if (bytes != 0 && !session_.state().Covers({address, 0, 0}, {bytes, 1, 1})) args_.Fail();
+}
+
+void Call::CheckMemory(CUstreamBatchMemOpParams& operation) {
+  // Read as a number: it may be no enumerator.
+  std::uint32_t kind = 0;
+  std::memcpy(&kind, &operation, sizeof kind);
+  switch (kind) {
+    // Waiting and writing share one layout.
+    case CU_STREAM_MEM_OP_WAIT_VALUE_32:
+    case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+    case CU_STREAM_MEM_OP_WAIT_VALUE_64:
+    case CU_STREAM_MEM_OP_WRITE_VALUE_64: {
+      const bool wide =
+          kind == CU_STREAM_MEM_OP_WAIT_VALUE_64 || kind == CU_STREAM_MEM_OP_WRITE_VALUE_64;
+      CheckMemory(operation.waitValue.address, wide ? 8 : 4);
+      operation.waitValue.alias = 0;  // A second address, of the driver's own.
+      return;
+    }
+    case CU_STREAM_MEM_OP_BARRIER:
+    case CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES:
+      return;
+    default:  // Nobody knows where a newer operation has its addresses.
+      args_.Fail();
+  }
 }
 
 std::span<const std::byte> Call::Bulk(std::uint64_t transfer) {

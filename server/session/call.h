@@ -75,6 +75,12 @@ class Call {
   // Reads and removes a handle that is about to be destroyed (`del`): returns the driver's handle.
   void* Take(wire::HandleKind kind);
 
+  // For an address that the driver is about to use: unless all `bytes` from it on are device memory
+  // of the session, bad() becomes true. No bytes are anybody's.
+  void CheckMemory(std::uint64_t address, std::uint64_t bytes);
+  // The same for an operation of a batch, from which it also takes what only a driver may put in.
+  void CheckMemory(CUstreamBatchMemOpParams& operation);
+
   // The bytes that came as `transfer`; empty if there are none. They live as long as the call.
   std::span<const std::byte> Bulk(std::uint64_t transfer);
 

@@ -12,6 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t byt
   if (bytes < sizeof id) return 0;
   std::memcpy(&id, data, sizeof id);
   loopback::Get().bound.clear();
+  loopback::Get().checked.clear();
   const auto body = std::as_bytes(std::span(data, bytes)).subspan(sizeof id);
   wire::Buffer reply;
   static_cast<void>(loopback::Dispatch(id, body, &reply));

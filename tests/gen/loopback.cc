@@ -110,6 +110,16 @@ void* Call::Take(wire::HandleKind kind) {
   return ResolveRaw(kind, false);
 }
 
+void Call::CheckMemory(std::uint64_t address, std::uint64_t bytes) {
+  auto& state = loopback::Get();
+  state.checked.emplace_back(address, bytes);
+  if (bytes == 0) return;
+  if (!state.own_memory || address == 0 || address >= loopback::kMemoryEnd ||
+      bytes > loopback::kMemoryEnd - address) {
+    args_.Fail();
+  }
+}
+
 void Call::Finish(CUresult result) {
   if (finished_) std::abort();
   finished_ = true;

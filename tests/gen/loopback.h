@@ -13,6 +13,8 @@
 #include <map>
 #include <span>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "cuda/driver_api.h"
 #include "cuda/driver_table.h"
@@ -21,6 +23,11 @@
 #include "farwarp/wire/handle.h"
 
 namespace farwarp::loopback {
+
+// A piece of device memory: address and bytes.
+using Memory = std::pair<std::uint64_t, std::uint64_t>;
+// All the memory there is: [1, kMemoryEnd).
+constexpr std::uint64_t kMemoryEnd = 1 << 16;
 
 struct State {
   server::driver::Table driver;
@@ -34,6 +41,9 @@ struct State {
   std::map<std::uint64_t, void*> bound;  // Handle → driver object, of `new`.
   int taken = 0;
   int retired = 0;
+  bool own_memory = true;       // False: no address is the client's.
+  std::vector<Memory> checked;  // What handlers have asked for.
+  int checked_structures = 0;
 };
 State& Get();
 void Reset();
@@ -131,6 +141,14 @@ class Call {
   wire::Handle ReadNew(wire::HandleKind kind);
   void Bind(wire::Handle handle, void* driver_object);
   void* Take(wire::HandleKind kind);
+  void CheckMemory(std::uint64_t address, std::uint64_t bytes);
+  // A structure with a check of its own in the real class.
+  template <typename T>
+    requires std::is_class_v<T> || std::is_union_v<T>
+  void CheckMemory(T&) {
+    ++loopback::Get().checked_structures;
+    if (!loopback::Get().own_memory) args_.Fail();
+  }
   bool bad() const noexcept { return args_.failed() || bad_handle_; }
   void Finish(CUresult result);
 

@@ -1,5 +1,5 @@
 // What a handler must survive, given one well-formed body of it: every truncation, trailing bytes,
-// and every word replaced by hostile values. One thread.
+// every word replaced by hostile values, and addresses that are not the client's. One thread.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -30,6 +30,16 @@ inline void Mistreat(std::uint32_t id, const wire::Buffer& body) {
     }
   }
   state.check = true;
+}
+
+// A well-formed command whose addresses are somebody else's.
+inline void ForgeMemory(std::uint32_t id, const wire::Buffer& body) {
+  auto& state = Get();
+  const int calls = state.driver_calls;
+  state.own_memory = false;
+  EXPECT_EQ(Dispatch(id, body, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(state.driver_calls, calls) << "a forged address reached the driver";
+  state.own_memory = true;
 }
 
 }  // namespace farwarp::loopback

@@ -156,6 +156,34 @@ TEST(Toy, ForgedHandlesDoNotReachTheDriver) {
   EXPECT_EQ(loopback::Get().driver_calls, 0);
 }
 
+TEST(Toy, ForgedAddressesDoNotReachTheDriver) {
+  loopback::Reset();
+  loopback::Get().driver.toyAddresses = [](CUdeviceptr, size_t, CUdeviceptr, const ToyWindow*,
+                                           const ToyWindow*) {
+    ++loopback::Get().driver_calls;
+    return CUDA_SUCCESS;
+  };
+  ToyWindow own{};
+  own.base = reinterpret_cast<void*>(std::uintptr_t{32});
+  own.bytes = 8;
+  const ToyWindow windows[2] = {own, own};
+  const CUdeviceptr end = loopback::kMemoryEnd;
+  EXPECT_EQ(::toyAddresses(16, end - 16, 0, windows, nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(loopback::Get().driver_calls, 1);
+  EXPECT_EQ(::toyAddresses(16, end - 15, 0, windows, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(::toyAddresses(0, 1, 0, windows, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(::toyAddresses(16, 1, end, windows, nullptr), CUDA_ERROR_INVALID_VALUE);
+  ToyWindow forged = own;
+  forged.base = &refused;
+  EXPECT_EQ(::toyAddresses(16, 1, 0, windows, &forged), CUDA_ERROR_INVALID_VALUE);
+  forged = own;
+  forged.reserved = &refused;
+  EXPECT_EQ(::toyAddresses(16, 1, 0, windows, &forged), CUDA_ERROR_INVALID_VALUE);
+  const ToyWindow second[2] = {own, forged};
+  EXPECT_EQ(::toyAddresses(16, 1, 0, second, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(loopback::Get().driver_calls, 1);
+}
+
 TEST(Toy, TheTraceShowsNamesAndArguments) {
   loopback::Reset();
   loopback::Get().driver.toyStrings = [](const char*, const char*) { return CUDA_SUCCESS; };

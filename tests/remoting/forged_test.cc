@@ -1,10 +1,14 @@
 // Commands that no client library sends: handles of another kind, of another life, or of somebody
-// else's object. Each is refused, and the driver never sees a stale object.
+// else's object, and addresses of somebody else's memory. Each is refused, and the driver sees
+// neither a stale object nor a foreign address.
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <span>
 #include <thread>
+#include <vector>
 
+#include "cuda/wire_ids.h"
 #include "farwarp/transport/socket_channel.h"
 #include "farwarp/wire/frame.h"
 #include "farwarp/wire/handle.h"
@@ -65,12 +69,18 @@ class Forged : public testing::Test {
   // Asks for an answer to any command, also to one that an honest client only posts.
   template <typename... Arguments>
   CUresult Call(InternalCommand command, Arguments... arguments) {
+    return Call(wire::IdOf(command), arguments...);
+  }
+  template <typename... Arguments>
+  CUresult Call(std::uint32_t id, Arguments... arguments) {
     wire::Buffer body;
     wire::Encoder encoder(body);
     (encoder.Put(arguments), ...);
+    return CallWith(id, std::move(body));
+  }
+  CUresult CallWith(std::uint32_t id, wire::Buffer body) {
     body.resize((body.size() + 7) / 8 * 8);
-    const wire::CommandHeader header{wire::IdOf(command), static_cast<std::uint32_t>(body.size()),
-                                     ++ticket_};
+    const wire::CommandHeader header{id, static_cast<std::uint32_t>(body.size()), ++ticket_};
     wire::FrameHeader frame{};
     frame.kind = wire::FrameKind::kCommands;
     frame.bytes = static_cast<std::uint32_t>(sizeof header + body.size());
@@ -159,6 +169,128 @@ TEST_F(Forged, WhatEndedWithItsContextIsFoundNoMore) {
   EXPECT_EQ(Call(InternalCommand::kQueryStream, kStream.bits()), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(Call(InternalCommand::kQueryEvent, kEvent.bits()), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(Call(InternalCommand::kDestroyStream, kStream.bits()), CUDA_ERROR_INVALID_HANDLE);
+}
+
+constexpr std::uint64_t kRangeBytes = std::uint64_t{2} << 20;
+constexpr std::uint64_t kNobodys = 0x1234;
+// What the driver was given: reset by each test.
+std::vector<CUdeviceptr> seen_addresses;
+
+// Functions that wait for and write to memory from a stream, with a range to do it in.
+class ForgedAddress : public Forged {
+ protected:
+  ForgedAddress() {
+    seen_addresses.clear();
+    // The table is the fake driver's own, not constant; nothing calls these before the tests do.
+    auto& table = const_cast<server::driver::Table&>(driver_.table());
+    const auto value32 = [](CUstream, CUdeviceptr address, cuuint32_t, unsigned) {
+      return seen_addresses.push_back(address), CUDA_SUCCESS;
+    };
+    const auto value64 = [](CUstream, CUdeviceptr address, cuuint64_t, unsigned) {
+      return seen_addresses.push_back(address), CUDA_SUCCESS;
+    };
+    const auto batch = [](CUstream, unsigned count, CUstreamBatchMemOpParams* operations,
+                          unsigned) {
+      for (unsigned i = 0; i < count; ++i) {
+        seen_addresses.push_back(operations[i].waitValue.address);
+        seen_addresses.push_back(operations[i].waitValue.alias);
+      }
+      return CUDA_SUCCESS;
+    };
+    table.cuStreamWaitValue32 = table.cuStreamWaitValue32_v2 = value32;
+    table.cuStreamWriteValue32 = table.cuStreamWriteValue32_v2 = value32;
+    table.cuStreamWaitValue64 = table.cuStreamWaitValue64_v2 = value64;
+    table.cuStreamWriteValue64 = table.cuStreamWriteValue64_v2 = value64;
+    table.cuStreamBatchMemOp = table.cuStreamBatchMemOp_v2 = batch;
+    EXPECT_EQ(Retain(kPrimary), CUDA_SUCCESS);
+    SetContext(kPrimary);
+    EXPECT_EQ(Call(InternalCommand::kMapRange, std::uint32_t{0}, kTestWindow, kRangeBytes),
+              CUDA_SUCCESS);
+  }
+
+  static CUstreamBatchMemOpParams Write(std::uint64_t address, bool wide) {
+    CUstreamBatchMemOpParams operation{};
+    operation.writeValue.operation =
+        wide ? CU_STREAM_MEM_OP_WRITE_VALUE_64 : CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    operation.writeValue.address = address;
+    operation.writeValue.alias = kNobodys;
+    return operation;
+  }
+  CUresult Batch(std::uint32_t id, std::span<const CUstreamBatchMemOpParams> operations) {
+    wire::Buffer body;
+    wire::Encoder encoder(body);
+    encoder.Put(std::uint64_t{0});  // Stream.
+    encoder.Put(static_cast<std::uint32_t>(operations.size()));
+    encoder.Put(std::uint32_t{0});
+    encoder.PutRaw(operations.data(), operations.size_bytes());
+    return CallWith(id, std::move(body));
+  }
+};
+
+TEST_F(ForgedAddress, ValuesAreWaitedForAndWrittenOnlyInTheClientsMemory) {
+  const std::uint64_t end = kTestWindow + kRangeBytes;
+  const auto of = [this](std::uint32_t id, std::uint64_t address) {
+    return Call(id, std::uint64_t{0}, address, std::uint64_t{7}, std::uint32_t{0});
+  };
+  const auto only_own = [&](std::uint32_t id, std::uint64_t bytes) {
+    SCOPED_TRACE(id);
+    seen_addresses.clear();
+    for (const std::uint64_t forged :
+         {kNobodys, std::uint64_t{0}, ~std::uint64_t{0}, kTestWindow - bytes, end - bytes + 1, end,
+          kTestWindow + (std::uint64_t{1} << 37)}) {
+      EXPECT_EQ(of(id, forged), CUDA_ERROR_INVALID_VALUE) << std::hex << forged;
+    }
+    EXPECT_TRUE(seen_addresses.empty());
+    EXPECT_EQ(of(id, kTestWindow), CUDA_SUCCESS);
+    EXPECT_EQ(of(id, end - bytes), CUDA_SUCCESS);
+    EXPECT_EQ(seen_addresses, (std::vector<CUdeviceptr>{kTestWindow, end - bytes}));
+  };
+  only_own(wire_id::cuStreamWaitValue32, 4);
+  only_own(wire_id::cuStreamWaitValue32_v2, 4);
+  only_own(wire_id::cuStreamWriteValue32, 4);
+  only_own(wire_id::cuStreamWriteValue32_v2, 4);
+  only_own(wire_id::cuStreamWaitValue64, 8);
+  only_own(wire_id::cuStreamWaitValue64_v2, 8);
+  only_own(wire_id::cuStreamWriteValue64, 8);
+  only_own(wire_id::cuStreamWriteValue64_v2, 8);
+}
+
+TEST_F(ForgedAddress, UnmappedMemoryIsNobodys) {
+  ASSERT_EQ(Call(InternalCommand::kUnmapRange, std::uint32_t{0}, kTestWindow, kRangeBytes),
+            CUDA_SUCCESS);
+  EXPECT_EQ(Call(wire_id::cuStreamWriteValue32_v2, std::uint64_t{0}, kTestWindow, std::uint32_t{7},
+                 std::uint32_t{0}),
+            CUDA_ERROR_INVALID_VALUE);
+  EXPECT_TRUE(seen_addresses.empty());
+}
+
+TEST_F(ForgedAddress, EachOperationOfABatchIsChecked) {
+  const std::uint64_t last_word = kTestWindow + kRangeBytes - 4;
+  for (const std::uint32_t id : {wire_id::cuStreamBatchMemOp, wire_id::cuStreamBatchMemOp_v2}) {
+    SCOPED_TRACE(id);
+    seen_addresses.clear();
+    const auto own = Write(last_word, false);
+    const CUstreamBatchMemOpParams forged[] = {own, Write(kNobodys, false)};
+    EXPECT_EQ(Batch(id, forged), CUDA_ERROR_INVALID_VALUE);
+    const CUstreamBatchMemOpParams too_wide[] = {Write(last_word, true)};
+    EXPECT_EQ(Batch(id, too_wide), CUDA_ERROR_INVALID_VALUE);
+    CUstreamBatchMemOpParams waits[] = {own, own};
+    waits[1].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_64;
+    EXPECT_EQ(Batch(id, waits), CUDA_ERROR_INVALID_VALUE);
+    CUstreamBatchMemOpParams unknown[] = {own};
+    const std::uint32_t no_operation = 77;
+    std::memcpy(&unknown[0], &no_operation, sizeof no_operation);
+    EXPECT_EQ(Batch(id, unknown), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_TRUE(seen_addresses.empty());
+
+    const CUstreamBatchMemOpParams good[] = {own, Write(kTestWindow, true)};
+    EXPECT_EQ(Batch(id, good), CUDA_SUCCESS);
+    // The second address of each is the driver's to fill in.
+    EXPECT_EQ(seen_addresses, (std::vector<CUdeviceptr>{last_word, 0, kTestWindow, 0}));
+    CUstreamBatchMemOpParams barrier[1] = {};
+    barrier[0].operation = CU_STREAM_MEM_OP_BARRIER;
+    EXPECT_EQ(Batch(id, barrier), CUDA_SUCCESS);
+  }
 }
 
 }  // namespace

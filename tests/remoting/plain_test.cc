@@ -47,13 +47,15 @@ class Plain : public testing::Test {
 constexpr auto kTarget = CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX;
 
 TEST_F(Plain, AsyncTakesNoRoundTripAndArrivesInOrder) {
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 4096), CUDA_SUCCESS);
   loop_.TakeRoundTrips();
   CUstream stream = nullptr;
   ASSERT_EQ(cu::cuStreamCreate(&stream, 0), CUDA_SUCCESS);
-  ASSERT_EQ(plain::cuStreamWriteValue32_v2(stream, 0x1234, 77, 0, false), CUDA_SUCCESS);
+  ASSERT_EQ(plain::cuStreamWriteValue32_v2(stream, memory + 64, 77, 0, false), CUDA_SUCCESS);
   EXPECT_EQ(loop_.TakeRoundTrips(), 0u);
   ASSERT_EQ(cu::cuStreamSynchronize(stream), CUDA_SUCCESS);
-  EXPECT_EQ(written_address.load(), 0x1234u);
+  EXPECT_EQ(written_address.load(), memory + 64);
   EXPECT_EQ(written_value.load(), 77u);
 }
 
@@ -68,6 +70,13 @@ TEST_F(Plain, SyncTakesOneRoundTripAndReturnsTheDriversResult) {
                 kTarget, CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_ALL_DEVICES, false),
             CUDA_ERROR_NOT_SUPPORTED);
   EXPECT_EQ(flushed, before + 2);
+}
+
+TEST_F(Plain, AForeignAddressIsAnErrorOfALaterCall) {
+  written_address = 0;
+  ASSERT_EQ(plain::cuStreamWriteValue32_v2(nullptr, 0x1234, 77, 0, false), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(written_address.load(), 0u);
 }
 
 TEST_F(Plain, NeedsAContext) {

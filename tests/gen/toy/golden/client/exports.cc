@@ -178,3 +178,21 @@ extern "C" CUresult toyHandles(const CUevent *events, size_t count, CUstream *st
     return farwarp_trace.Done(CUDA_ERROR_OUT_OF_MEMORY);
   }
 }
+extern "C" CUresult toyAddresses(CUdeviceptr to, size_t bytes, CUdeviceptr maybe, const ToyWindow *windows, const ToyWindow *window) {
+  FARWARP_LOG(kTrace, "toyAddresses(to 0x%llx, bytes %lld, maybe 0x%llx, windows %p, window %p)", static_cast<unsigned long long>(to), static_cast<long long>(bytes), static_cast<unsigned long long>(maybe), reinterpret_cast<const void*>(windows), reinterpret_cast<const void*>(window));
+  const ::farwarp::client::Trace farwarp_trace("toyAddresses");
+  try {
+    return farwarp_trace.Done(::farwarp::client::plain::toyAddresses(to, bytes, maybe, windows, window, false));
+  } catch (...) {
+    return farwarp_trace.Done(CUDA_ERROR_OUT_OF_MEMORY);
+  }
+}
+extern "C" CUresult toyOperations(unsigned int count, const ToyOperation *operations, ToyOperation last) {
+  FARWARP_LOG(kTrace, "toyOperations(count %lld, operations %p, last {%d bytes})", static_cast<long long>(count), reinterpret_cast<const void*>(operations), static_cast<int>(sizeof(last)));
+  const ::farwarp::client::Trace farwarp_trace("toyOperations");
+  try {
+    return farwarp_trace.Done(::farwarp::client::plain::toyOperations(count, operations, last, false));
+  } catch (...) {
+    return farwarp_trace.Done(CUDA_ERROR_OUT_OF_MEMORY);
+  }
+}

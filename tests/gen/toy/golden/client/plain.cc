@@ -302,4 +302,37 @@ CUresult toyHandles(const CUevent *events, size_t count, CUstream *streams, CUev
   return command.Post();
 }
 
+CUresult toyAddresses(CUdeviceptr to, size_t bytes, CUdeviceptr maybe, const ToyWindow *windows, const ToyWindow *window, bool per_thread) {
+  Session* session = nullptr;
+  if (const CUresult entered = EnterCall(&session); entered != CUDA_SUCCESS) return entered;
+  const std::size_t windows_count = std::size_t{2};
+  if (windows == nullptr && windows_count != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (windows_count > wire::kMaxCommandBytes / 2 / sizeof(ToyWindow)) return CUDA_ERROR_INVALID_VALUE;
+  static_cast<void>(per_thread);
+  Command command(*session, wire_id::toyAddresses);
+  wire::Encoder& body = command.body();
+  body.Put(to);
+  body.Put(bytes);
+  body.Put(maybe);
+  body.Put(window != nullptr);
+  if (window != nullptr) body.PutStruct(*window);
+  body.PutRaw(windows, windows_count * sizeof *windows);
+  return command.Post();
+}
+
+CUresult toyOperations(unsigned int count, const ToyOperation *operations, ToyOperation last, bool per_thread) {
+  Session* session = nullptr;
+  if (const CUresult entered = EnterCall(&session); entered != CUDA_SUCCESS) return entered;
+  const std::size_t operations_count = static_cast<std::size_t>(count);
+  if (operations == nullptr && operations_count != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (operations_count > wire::kMaxCommandBytes / 2 / sizeof(ToyOperation)) return CUDA_ERROR_INVALID_VALUE;
+  static_cast<void>(per_thread);
+  Command command(*session, wire_id::toyOperations);
+  wire::Encoder& body = command.body();
+  body.Put(count);
+  body.PutStruct(last);
+  body.PutRaw(operations, operations_count * sizeof *operations);
+  return command.Post();
+}
+
 }  // namespace farwarp::client::plain

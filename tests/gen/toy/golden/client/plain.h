@@ -20,5 +20,7 @@ CUresult toyCreate(CUarray *array, int size, bool per_thread);
 CUresult toyCreate_v2(CUarray *array, int *size, bool per_thread);
 CUresult toyDestroy(CUarray array, bool per_thread);
 CUresult toyHandles(const CUevent *events, size_t count, CUstream *streams, CUevent maybe, bool per_thread);
+CUresult toyAddresses(CUdeviceptr to, size_t bytes, CUdeviceptr maybe, const ToyWindow *windows, const ToyWindow *window, bool per_thread);
+CUresult toyOperations(unsigned int count, const ToyOperation *operations, ToyOperation last, bool per_thread);
 
 }  // namespace farwarp::client::plain

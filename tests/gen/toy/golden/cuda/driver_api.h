@@ -60,6 +60,10 @@ typedef ToyWindow ToyWindowAlias;
 typedef struct FARWARP_ABI_ALIGNED(8) ToyTrap_st {
   CUevent event;
 } ToyTrap;
+typedef struct FARWARP_ABI_ALIGNED(8) ToyOperation_st {
+  unsigned int kind;
+  CUdeviceptr address;
+} ToyOperation;
 typedef void (*ToyCallback)(void *);
 
 #pragma GCC visibility push(default)
@@ -83,6 +87,8 @@ CUresult toyCreate(CUarray *array, int size);
 CUresult toyCreate_v2(CUarray *array, int *size);
 CUresult toyDestroy(CUarray array);
 CUresult toyHandles(const CUevent *events, size_t count, CUstream *streams, CUevent maybe);
+CUresult toyAddresses(CUdeviceptr to, size_t bytes, CUdeviceptr maybe, const ToyWindow *windows, const ToyWindow *window);
+CUresult toyOperations(unsigned int count, const ToyOperation *operations, ToyOperation last);
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

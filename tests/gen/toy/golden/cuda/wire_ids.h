@@ -20,10 +20,12 @@ inline constexpr std::uint32_t toyCreate = 16;
 inline constexpr std::uint32_t toyCreate_v2 = 17;
 inline constexpr std::uint32_t toyDestroy = 18;
 inline constexpr std::uint32_t toyHandles = 19;
+inline constexpr std::uint32_t toyAddresses = 20;
+inline constexpr std::uint32_t toyOperations = 21;
 }  // namespace wire_id
 
 namespace wire {
 // Numbers, rules and layouts of everything that travels.
-inline constexpr std::uint64_t kTableHash = 0x01059ab020542916;
+inline constexpr std::uint64_t kTableHash = 0x271fde176faa4e1e;
 }  // namespace wire
 }  // namespace farwarp

@@ -30,6 +30,19 @@ std::vector<T> OutArray(wire::Decoder& args, std::uint64_t count) {
   return std::vector<T>(args.failed() ? 0 : static_cast<std::size_t>(count));
 }
 
+// A device address, as a number or as a pointer.
+[[maybe_unused]] std::uint64_t ToAddress(std::uint64_t address) {
+  return address;
+}
+[[maybe_unused]] std::uint64_t ToAddress(const void* address) {
+  return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(address));
+}
+
+// For pointers that must be null.
+[[maybe_unused]] void RequireNull(Call& call, const void* pointer) {
+  if (pointer != nullptr) call.args().Fail();
+}
+
 // The one end of a call whose arguments are wrong.
 void Refuse(Call& call) {
   call.Finish(call.args().failed() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_INVALID_HANDLE);
@@ -52,6 +65,7 @@ void toyScalars(Call& call) {
   const auto color = args.Get<ToyColor>();
   const auto address = args.Get<CUdeviceptr>();
   if (!call.args().finished()) call.args().Fail();
+  call.CheckMemory(ToAddress(address), 4u);
   if (call.bad()) return Refuse(call);
   const CUresult result = call.driver().toyScalars(c, uc, s, us, i, ui, ll, ull, f, d, n, w, color, address);
   call.Finish(result);
@@ -65,6 +79,8 @@ void toyStructs(Call& call) {
   ToyPoint maybe_value = maybe_present ? args.GetStruct<ToyPoint>() : ToyPoint{};
   ToyWindow window_value = args.GetStruct<ToyWindow>();
   if (!call.args().finished()) call.args().Fail();
+  call.CheckMemory(ToAddress(window_value.base), static_cast<std::uint64_t>(window_value.bytes));
+  RequireNull(call, window_value.reserved);
   if (call.bad()) return Refuse(call);
   const CUresult result = call.driver().toyStructs(point, &where_value, maybe_present ? &maybe_value : nullptr, &window_value);
   call.Finish(result);
@@ -232,6 +248,45 @@ void toyHandles(Call& call) {
   call.Finish(result);
 }
 
+void toyAddresses(Call& call) {
+  wire::Decoder& args = call.args();
+  const auto to = args.Get<CUdeviceptr>();
+  const auto bytes = args.Get<size_t>();
+  const auto maybe = args.Get<CUdeviceptr>();
+  const bool window_present = args.Get<bool>();
+  ToyWindow window_value = window_present ? args.GetStruct<ToyWindow>() : ToyWindow{};
+  auto windows = ReadArray<ToyWindow>(args, 2u);
+  if (!call.args().finished()) call.args().Fail();
+  call.CheckMemory(ToAddress(to), static_cast<std::uint64_t>(bytes));
+  if (ToAddress(maybe) != 0) call.CheckMemory(ToAddress(maybe), 8u);
+  for (auto& element : windows) {
+    call.CheckMemory(ToAddress(element.base), static_cast<std::uint64_t>(element.bytes));
+    RequireNull(call, element.reserved);
+  }
+  if (window_present) {
+    call.CheckMemory(ToAddress(window_value.base), static_cast<std::uint64_t>(window_value.bytes));
+    RequireNull(call, window_value.reserved);
+  }
+  if (call.bad()) return Refuse(call);
+  const CUresult result = call.driver().toyAddresses(to, bytes, maybe, windows.data(), window_present ? &window_value : nullptr);
+  call.Finish(result);
+}
+
+void toyOperations(Call& call) {
+  wire::Decoder& args = call.args();
+  const auto count = args.Get<unsigned int>();
+  auto last = args.GetStruct<ToyOperation>();
+  auto operations = ReadArray<ToyOperation>(args, static_cast<std::uint64_t>(count));
+  if (!call.args().finished()) call.args().Fail();
+  for (auto& element : operations) {
+    call.CheckMemory(element);
+  }
+  call.CheckMemory(last);
+  if (call.bad()) return Refuse(call);
+  const CUresult result = call.driver().toyOperations(count, operations.data(), last);
+  call.Finish(result);
+}
+
 const CudaHandler kHandlers[] = {
     {nullptr, nullptr},
     {"toyLocal", nullptr},
@@ -253,6 +308,8 @@ const CudaHandler kHandlers[] = {
     {"toyCreate_v2", &toyCreate_v2},
     {"toyDestroy", &toyDestroy},
     {"toyHandles", &toyHandles},
+    {"toyAddresses", &toyAddresses},
+    {"toyOperations", &toyOperations},
 };
 
 }  // namespace
