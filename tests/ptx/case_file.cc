@@ -45,6 +45,9 @@ void ReadDirective(CaseFile& c, const std::string& key, std::istringstream& line
   } else if (key == "refused:") {
     c.refused = true;
     c.text = Rest(line);
+  } else if (key == "schedule:") {
+    c.usual_schedule_only = Rest(line) == "usual";
+    if (!c.usual_schedule_only) c.problem = "the only schedule to name is usual";
   } else if (key == "text:") {
     c.text = Rest(line);
   } else if (key.size() > 1 && key.back() == ':') {

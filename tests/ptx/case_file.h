@@ -20,11 +20,12 @@ struct CaseFile {
   Dim3 block;
   uint32_t shared_bytes = 0;
   std::vector<uint32_t> in;
-  std::vector<std::string> out;  // As README.md lists them: hex words, "*", "nan", ….
-  std::string fault;             // Name of the fault kind that ends the launch.
-  std::string text;              // What the fault's text, or the load's error, contains.
-  bool refused = false;          // Load or Prepare fails.
-  std::string problem;           // Why the file cannot be read as a case.
+  std::vector<std::string> out;      // As README.md lists them: hex words, "*", "nan", ….
+  std::string fault;                 // Name of the fault kind that ends the launch.
+  std::string text;                  // What the fault's text, or the load's error, contains.
+  bool refused = false;              // Load or Prepare fails.
+  bool usual_schedule_only = false;  // Shows where lanes meet, which PTX leaves open.
+  std::string problem;               // Why the file cannot be read as a case.
 };
 
 CaseFile ReadCase(const std::string& path);

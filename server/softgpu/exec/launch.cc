@@ -13,6 +13,10 @@
 namespace farwarp::softgpu {
 namespace {
 
+// What the registers of a launch's blocks may take; one block has at most 32 warps.
+constexpr int64_t kMaxFrameBytesOfLaunch = int64_t{1} << 30;
+// Test mode: blocks begin in random order within windows of this many.
+constexpr uint64_t kShuffledBlocks = 8;
 constexpr uint64_t kGuardBytes = AddressSpace::kPage;
 
 // What all threads that work on one launch share.
@@ -26,9 +30,28 @@ struct Grid {
   uint64_t local_stride = 0;
   std::atomic<uint64_t> next{0};
   std::atomic<bool> stop{false};
+  std::atomic<int64_t> frame_bytes_left{kMaxFrameBytesOfLaunch};
+  int64_t frame_bytes_of_block = 0;
+  std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max();
   std::mutex mutex;
   Fault fault;
 
+  uint32_t Mix(uint64_t number) const {
+    uint64_t x = (request->schedule_seed + number) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
+    return static_cast<uint32_t>(x >> 32);
+  }
+  // The next block to begin; `blocks` if there is none.
+  uint64_t Take() {
+    if (next.load(std::memory_order_relaxed) >= blocks) return blocks;
+    const uint64_t number = next.fetch_add(1);
+    if (number >= blocks || request->schedule_seed == 0) return std::min(number, blocks);
+    const uint64_t window = number / kShuffledBlocks * kShuffledBlocks;
+    const uint64_t size = std::min(kShuffledBlocks, blocks - window);
+    const uint32_t random = Mix(window);
+    const uint64_t at = (number - window + random / 2) % size;
+    return window + (random % 2 == 0 ? at : size - 1 - at);
+  }
   void Fail(Fault f) {
     const std::lock_guard lock(mutex);
     if (fault.ok()) fault = std::move(f);
@@ -112,6 +135,10 @@ Status Begin(Grid& grid, Resident& resident, uint64_t number) {
   block.threads = grid.threads;
   block.worker = worker_number;
   block.fault = Fault{};
+  block.random = request.schedule_seed == 0 ? 0 : grid.Mix(number) | 1;
+  block.stop = &grid.stop;
+  block.until = grid.until;
+  block.frame_bytes_left = &grid.frame_bytes_left;
   if (!request.params.empty())
     std::memcpy(reinterpret_cast<void*>(block.param_base), request.params.data(),
                 request.params.size());
@@ -129,20 +156,24 @@ class Share {
 
   void Work() {
     const LaunchRequest& request = *grid_.request;
-    const size_t most =
-        request.cooperative ? ~size_t{0} : std::max(1u, request.limits.resident_blocks_per_worker);
+    const size_t most = request.cooperative
+                            ? ~size_t{0}
+                            : std::max<size_t>(request.schedule_seed != 0 ? kShuffledBlocks : 1,
+                                               request.limits.resident_blocks_per_worker);
     for (;;) {
       if (request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed)) Cancel();
+      if (std::chrono::steady_clock::now() > grid_.until) TimeOut();
       if (grid_.stop.load(std::memory_order_relaxed)) return;
       bool waiting = true;
       for (size_t k = 0; k < residents_.size();) {
         if (!Step(k, &waiting)) ++k;
         if (grid_.stop.load(std::memory_order_relaxed)) return;
       }
-      if (residents_.empty() || (waiting && residents_.size() < most)) {
-        const uint64_t number = grid_.next.load(std::memory_order_relaxed) < grid_.blocks
-                                    ? grid_.next.fetch_add(1)
-                                    : grid_.blocks;
+      const bool room =
+          grid_.frame_bytes_left.load(std::memory_order_relaxed) > grid_.frame_bytes_of_block ||
+          request.cooperative;
+      if (residents_.empty() || (waiting && residents_.size() < most && room)) {
+        const uint64_t number = grid_.Take();
         if (number < grid_.blocks) {
           Start(number);
         } else if (residents_.empty()) {
@@ -156,7 +187,21 @@ class Share {
 
  private:
   void Start(uint64_t number) {
+    try {
+      TryStart(number);
+    } catch (const std::bad_alloc&) {
+      NoMemory(Status::Limit("registers"));
+    }
+  }
+
+  void TryStart(uint64_t number) {
     std::unique_ptr<Resident> resident;
+    residents_.reserve(residents_.size() + 1);
+    const int64_t left = grid_.frame_bytes_left.fetch_sub(grid_.frame_bytes_of_block);
+    if (left < grid_.frame_bytes_of_block && (grid_.request->cooperative || left <= 0)) {
+      grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
+      return NoMemory(Status::Limit("too many registers"));
+    }
     if (spare.empty()) {
       resident = std::make_unique<Resident>();
     } else {
@@ -164,13 +209,17 @@ class Share {
       spare.pop_back();
     }
     if (Status status = Begin(grid_, *resident, number); !status.ok()) {
-      Fault fault;
-      fault.kind = FaultKind::kOutOfMemory;
-      fault.kernel = grid_.kernel->name;
-      fault.text = "no memory for a block of " + fault.kernel + ": " + status.message();
-      grid_.Fail(std::move(fault));
+      NoMemory(status);
     }
     residents_.push_back(std::move(resident));
+  }
+
+  void NoMemory(const Status& status) {
+    Fault fault;
+    fault.kind = FaultKind::kOutOfMemory;
+    fault.kernel = grid_.kernel->name;
+    fault.text = "no memory for a block of " + fault.kernel + ": " + status.message();
+    grid_.Fail(std::move(fault));
   }
 
   // Runs resident k for a turn. True if it is gone.
@@ -195,10 +244,14 @@ class Share {
       return false;
     }
     Retire(k);
+    if (grid_.request->progress != nullptr)
+      grid_.request->progress->fetch_add(1, std::memory_order_relaxed);
     return true;
   }
 
   void Retire(size_t k) {
+    grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
+    TrimBlock(residents_[k]->block);
     if (spare.size() < 4) spare.push_back(std::move(residents_[k]));
     residents_.erase(residents_.begin() + static_cast<std::ptrdiff_t>(k));
   }
@@ -208,6 +261,29 @@ class Share {
     fault.kind = FaultKind::kCancelled;
     fault.kernel = grid_.kernel->name;
     fault.text = "kernel " + fault.kernel + " was cancelled";
+    grid_.Fail(std::move(fault));
+  }
+
+  void TimeOut() {
+    Fault fault;
+    fault.kind = FaultKind::kTimeout;
+    fault.kernel = grid_.kernel->name;
+    fault.text = "kernel " + fault.kernel + " ran longer than " +
+                 std::to_string(grid_.request->time_limit.count()) + " ms";
+    if (!residents_.empty()) {
+      const Block& block = residents_[0]->block;
+      fault.block = block.id;
+      fault.text += "; block (" + std::to_string(block.id.x) + "," + std::to_string(block.id.y) +
+                    "," + std::to_string(block.id.z) + ") is one that had not ended";
+      for (const Warp& warp : block.warps) {
+        if (warp.waiting.empty()) continue;
+        const size_t pc = std::min<size_t>(warp.waiting[0].pc, grid_.kernel->code.size() - 1);
+        fault.ptx_line = grid_.kernel->code[pc].line;
+        fault.text += ", its warp " + std::to_string(warp.index) + " was at ptx line " +
+                      std::to_string(fault.ptx_line);
+        break;
+      }
+    }
     grid_.Fail(std::move(fault));
   }
 
@@ -368,6 +444,13 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
   grid.blocks = request.grid.count();
   grid.threads = static_cast<uint32_t>(threads);
   grid.shared_bytes = info.static_shared_bytes + request.dynamic_shared_bytes;
+  const uint64_t warps = (threads + kLanes - 1) / kLanes;
+  grid.frame_bytes_of_block =
+      static_cast<int64_t>(warps * (grid.kernel->functions[0].frame_bytes + 64));
+  if (grid.frame_bytes_of_block > kMaxFrameBytesOfLaunch)
+    return Impossible(request, "the registers of a block take too much memory");
+  if (request.time_limit.count() > 0)
+    grid.until = std::chrono::steady_clock::now() + request.time_limit;
   uint64_t local = info.local_bytes;
   if (grid.kernel->recursive_or_deep) {
     local += request.local_bytes_limit != 0 ? request.local_bytes_limit

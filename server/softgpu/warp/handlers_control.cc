@@ -8,6 +8,7 @@ namespace farwarp::softgpu {
 namespace {
 
 constexpr size_t kMaxFrames = 4096;
+constexpr size_t kMaxFreeFrames = 16;
 
 // A jump that goes back costs budget; when it is used up the others get their turn.
 void JumpTo(Warp& warp, uint32_t target) {
@@ -21,13 +22,24 @@ void JumpTo(Warp& warp, uint32_t target) {
   }
 }
 
+// False, and nothing taken, if the launch's frames hold too much already.
+bool ChargeFrames(Warp& warp, int64_t bytes) {
+  std::atomic<int64_t>* const left = warp.block->frame_bytes_left;
+  if (left == nullptr || left->fetch_sub(bytes, std::memory_order_relaxed) >= bytes) return true;
+  if (bytes <= 0) return true;
+  left->fetch_add(bytes, std::memory_order_relaxed);
+  return false;
+}
+
 // The group has gone: its frame may be free. Frame 0 belongs to the kernel and stays.
 void Release(Warp& warp, Frame* frame) {
   while (frame != nullptr && --frame->references == 0 && frame->caller != nullptr) {
     Frame* const caller = frame->caller;
     for (size_t i = 1; i < warp.frames.size(); ++i) {
       if (warp.frames[i].get() != frame) continue;
-      warp.free_frames.push_back(std::move(warp.frames[i]));
+      ChargeFrames(warp, -static_cast<int64_t>(frame->storage.size()));
+      if (warp.free_frames.size() < kMaxFreeFrames)
+        warp.free_frames.push_back(std::move(warp.frames[i]));
       warp.frames.erase(warp.frames.begin() + static_cast<std::ptrdiff_t>(i));
       break;
     }
@@ -113,6 +125,10 @@ Frame* PushFrame(Warp& warp, const CallSite& site, uint32_t number, uint32_t lan
   const uint64_t local = (uint64_t{warp.frame->local} + from.local_bytes + taken + 15) & ~15ull;
   if (local + function.local_bytes > warp.block->local_stride)
     RaiseFault(warp, FaultKind::kStackOverflow, 0, lanes, "the call stack is full");
+  // What can go wrong comes before anything is held: a fault does not return.
+  if (!ChargeFrames(warp, int64_t{function.frame_bytes} + 64))
+    RaiseFault(warp, FaultKind::kStackOverflow, 0, lanes,
+               "the registers of nested calls are too many");
 
   std::unique_ptr<Frame> frame;
   if (warp.free_frames.empty()) {

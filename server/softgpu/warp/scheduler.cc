@@ -80,7 +80,10 @@ bool Load(Warp& warp) {
     if (best == groups.size() || Before(groups[i], groups[best])) best = i;
   }
   if (best == groups.size()) return false;
-  if (warp.rotate) {
+  if (Block& block = *warp.block; block.random != 0) {
+    best = block.Random(static_cast<uint32_t>(groups.size()));
+    while (groups[best].state != GroupState::kReady) best = (best + 1) % groups.size();
+  } else if (warp.rotate) {
     // The one that has waited longest: whoever ran last was put behind all others.
     best = 0;
     while (groups[best].state != GroupState::kReady) ++best;
@@ -123,13 +126,36 @@ void Interpret(Warp& warp) {
   } while (warp.event == Event::kNone && warp.pc < warp.limit);
 }
 
+// Test mode: as above, for a random number of instructions.
+void InterpretSome(Warp& warp) {
+  const Ins* const code = warp.kernel->code.data();
+  uint32_t steps = 1 + warp.block->Random(24);
+  do {
+    const Ins& ins = code[warp.pc];
+    uint32_t active = warp.mask;
+    if (ins.guard != kNoSlot) {
+      const uint32_t holds = *warp.Reg<uint32_t>(ins.guard);
+      active &= ins.guard_negated ? ~holds : holds;
+    }
+    ++warp.pc;
+    if (active == 0) continue;
+    warp.active = active;
+    ins.run(warp, ins);
+    if (warp.event == Event::kNone && --steps == 0) warp.event = Event::kYield;
+  } while (warp.event == Event::kNone && warp.pc < warp.limit);
+}
+
 // Runs the warp until no group of it can go on or its turn is over. True if anything ran.
 bool RunWarp(Warp& warp, bool* yielded) {
   bool ran = false;
   for (;;) {
     if (!Load(warp)) return ran;
     ran = true;
-    Interpret(warp);
+    if (warp.block->random == 0) {
+      Interpret(warp);
+    } else {
+      InterpretSome(warp);
+    }
     const Event event = warp.event;
     warp.event = Event::kNone;
     if (event == Event::kYield) {
@@ -169,8 +195,7 @@ void StartBlock(Block& block) {
     warp.budget = 0;
     if (warp.frames.empty()) warp.frames.push_back(std::make_unique<Frame>());
     while (warp.frames.size() > 1) {
-      warp.free_frames.push_back(std::move(warp.frames.back()));
-      warp.frames.pop_back();
+      warp.frames.pop_back();  // Left by a launch that failed.
     }
     Frame& frame = *warp.frames[0];
     std::vector<std::byte> storage = std::move(frame.storage);
@@ -188,21 +213,46 @@ void StartBlock(Block& block) {
 }
 
 StepResult StepBlock(Block& block) {
+  for (Warp& warp : block.warps) warp.had_turn = false;
+  const size_t count = block.warps.size();
   for (;;) {
     bool ran = false;
+    bool skipped = false;
     bool yielded = false;
-    bool all_yielded = true;
-    for (Warp& warp : block.warps) {
+    // Warps that wait for the others have no turn to use up; the others may do so in different
+    // rounds, as those that keep meeting at a barrier.
+    bool all_had_turn = true;
+    const size_t first = block.random != 0 ? block.Random(static_cast<uint32_t>(count)) : 0;
+    for (size_t k = 0; k < count; ++k) {
+      Warp& warp = block.warps[(first + k) % count];
       if (warp.finished()) continue;
+      if (block.random != 0 && block.Random(4) == 0) {
+        skipped = true;
+        continue;
+      }
       bool turn_over = false;
       const bool progressed = RunWarp(warp, &turn_over);
       ran |= progressed;
-      yielded |= turn_over;
-      all_yielded &= turn_over || !progressed;
+      warp.had_turn |= turn_over;
+      yielded |= warp.had_turn;
+      all_had_turn &= warp.had_turn || !progressed;
+      if (turn_over && block.interrupted()) return StepResult::kYielded;
     }
     if (block.live == 0) return StepResult::kFinished;
+    if (skipped) {
+      if (block.interrupted() || block.Random(8) == 0) return StepResult::kYielded;
+      continue;
+    }
     if (!ran) return StepResult::kDeadlock;
-    if (yielded && all_yielded) return StepResult::kYielded;
+    if (yielded && all_had_turn) return StepResult::kYielded;
+    if (block.interrupted()) return StepResult::kYielded;
+  }
+}
+
+void TrimBlock(Block& block) {
+  for (Warp& warp : block.warps) {
+    warp.free_frames.clear();
+    while (warp.frames.size() > 1) warp.frames.pop_back();
   }
 }
 

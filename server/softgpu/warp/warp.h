@@ -11,6 +11,8 @@
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -67,8 +69,9 @@ struct Warp {
   uint32_t budget = 0;   // Backward jumps until others get a turn; 0: to be renewed.
   uint32_t turn = 0;     // Counts those of groups that spin.
   bool rotate = false;
-  uint32_t carry = 0;  // CC.CF of each lane.
-  uint32_t index = 0;  // %warpid
+  bool had_turn = false;  // Used up a turn since StepBlock began.
+  uint32_t carry = 0;     // CC.CF of each lane.
+  uint32_t index = 0;     // %warpid
   Block* block = nullptr;
   const DecodedKernel* kernel = nullptr;
   std::vector<Group> waiting;  // All groups but the running one.
@@ -106,8 +109,28 @@ struct Block {
   uint32_t worker = 0;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers;
-  Fault fault;          // Set by RaiseFault, which does not return.
-  uint32_t random = 1;  // Test mode: random scheduling.
+  Fault fault;  // Set by RaiseFault, which does not return.
+  // Test mode: state of the generator that makes the order random; 0: the usual order.
+  uint32_t random = 0;
+  // The launch is to end: another block failed, or it was cancelled, or its time is over.
+  const std::atomic<bool>* stop = nullptr;
+  std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max();
+  // Bytes that frames of calls may still take, shared by all blocks of the launch.
+  std::atomic<int64_t>* frame_bytes_left = nullptr;
+
+  bool interrupted() const {
+    return (stop != nullptr && stop->load(std::memory_order_relaxed)) ||
+           (request->cancel != nullptr && request->cancel->load(std::memory_order_relaxed)) ||
+           (until != std::chrono::steady_clock::time_point::max() &&
+            std::chrono::steady_clock::now() > until);
+  }
+  // The next random number below `limit`.
+  uint32_t Random(uint32_t limit) {
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    return random % limit;
+  }
 };
 
 enum class StepResult : uint8_t { kFinished, kYielded, kDeadlock };
@@ -117,6 +140,8 @@ void StartBlock(Block& block);
 // Runs until the block has finished, all its groups wait for each other, or each of them has used
 // up its turn. Faults leave through RaiseFault.
 StepResult StepBlock(Block& block);
+// Gives back what frames of calls have kept for later.
+void TrimBlock(Block& block);
 // Names the barriers that threads wait at, for the deadlock report.
 std::string DescribeWaiting(const Block& block);
 
