@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "farwarp/base/bytes.h"
+#include "farwarp/base/duration.h"
 
 namespace farwarp::softgpu {
 namespace {
@@ -54,8 +55,26 @@ Status Apply(std::string_view key, std::string_view value, SoftGpuConfig* config
     }
     return Wrong(key, value, "a compute capability such as 12.1, from 5.0 to 12.9");
   }
+  if (key == "watchdog") {
+    const Result<std::chrono::milliseconds> limit = ParseDuration(value);
+    if (!limit.ok() || *limit > std::chrono::hours(24)) {
+      return Wrong(key, value, "a duration such as 500ms or 30s, at most 24h; 0 is none");
+    }
+    config->watchdog = *limit;
+    return Status::Ok();
+  }
+  if (key == "threads") {
+    if (ParseNumber(value, 1, 256, &config->threads)) return Status::Ok();
+    return Wrong(key, value, "a number from 1 to 256");
+  }
+  if (key == "seed") {
+    int seed = 0;
+    if (!ParseNumber(value, 0, 2147483647, &seed)) return Wrong(key, value, "a number");
+    config->seed = static_cast<std::uint64_t>(seed);
+    return Status::Ok();
+  }
   return Status::Invalid("FARWARP_SOFTGPU: unknown key '" + std::string(key) +
-                         "' (known: devices, memory, name, cc, sms)");
+                         "' (known: devices, memory, name, cc, sms, watchdog, threads, seed)");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // Each key may be left out. Value type.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -18,6 +19,10 @@ struct SoftGpuConfig {
   int major = 12;  // Compute capability, 5.0 to 12.9: which PTX is accepted and chosen.
   int minor = 1;
   int multiprocessors = 16;  // 1 to 1024; what programs size their grids by.
+
+  std::chrono::milliseconds watchdog{0};  // Ends kernels that run longer; 0: never. At most a day.
+  int threads = 0;                        // Threads that run kernels; 0: one per core. 1 to 256.
+  std::uint64_t seed = 0;  // Other than 0: kernels are scheduled at random, for tests.
 
   // The error names the key and what is allowed.
   static Result<SoftGpuConfig> Parse(std::string_view text);

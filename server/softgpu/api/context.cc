@@ -60,6 +60,8 @@ void Context::Open() {
 void Context::Fail(CUresult error) noexcept {
   int none = 0;
   error_.compare_exchange_strong(none, error, std::memory_order_acq_rel);
+  const MutexLock lock(room_mutex_);
+  room_.NotifyAll();
 }
 
 CUresult Context::Limit(CUlimit limit, std::size_t* value) const noexcept {
@@ -197,15 +199,79 @@ std::shared_ptr<Work> Context::Enqueue(const std::shared_ptr<Stream>& stream, La
   if (body == nullptr) return EnqueueAlways(stream, lane, nullptr, also);
   return EnqueueAlways(
       stream, lane,
-      [self = shared_from_this(), body = std::move(body)] {
-        if (self->error() == CUDA_SUCCESS) body();
+      [this, body = std::move(body)] {
+        if (error() == CUDA_SUCCESS) body();
       },
       also);
 }
 
 std::shared_ptr<Work> Context::EnqueueAlways(const std::shared_ptr<Stream>& stream, Lane lane,
                                              Work::Body body, const std::shared_ptr<Work>& also) {
-  return Submit(stream, std::make_shared<Work>(lane, stream->priority(), std::move(body)), also);
+  // Host functions may put nothing in, so a thread that waits here holds up no work.
+  TakeRoom();
+  // Gives the room back however the body ends, and also if the work never comes to be.
+  struct Room {
+    explicit Room(std::shared_ptr<Context> c) : context(std::move(c)) {}
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    ~Room() { context->GiveRoom(); }
+    const std::shared_ptr<Context> context;
+  };
+  auto room = std::make_shared<Room>(shared_from_this());
+  auto whole = [room, inner = std::move(body)] {
+    if (inner != nullptr) inner();
+  };
+  room.reset();
+  return Submit(stream, std::make_shared<Work>(lane, stream->priority(), std::move(whole)), also);
+}
+
+void Context::TakeRoom() {
+  const MutexLock lock(room_mutex_);
+  // What has failed or is cancelled ends by itself and soon, so that the count stays small.
+  while (outstanding_ >= kMaxOutstanding && error() == CUDA_SUCCESS &&
+         !cancelled_.load(std::memory_order_relaxed)) {
+    room_.Wait(room_mutex_);
+  }
+  ++outstanding_;
+}
+
+void Context::GiveRoom() {
+  const MutexLock lock(room_mutex_);
+  --outstanding_;
+  progress_.fetch_add(1, std::memory_order_relaxed);
+  room_.NotifyAll();
+}
+
+// False if nothing of the context got anywhere for too long.
+bool Context::RunToEnd(const std::shared_ptr<Work>& work) {
+  using Clock = std::chrono::steady_clock;
+  std::uint64_t seen = progress_.load(std::memory_order_relaxed);
+  Clock::time_point since = Clock::now();
+  while (!work->done()) {
+    {
+      const MutexLock lock(room_mutex_);
+      // GiveRoom wakes; blocks of kernels do not, so look from time to time.
+      room_.WaitUntil(room_mutex_, Clock::now() + std::chrono::milliseconds(5));
+    }
+    const std::uint64_t now = progress_.load(std::memory_order_relaxed);
+    if (now != seen) {
+      seen = now;
+      since = Clock::now();
+    } else if (Clock::now() - since > kDestroyGrace) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void Context::Finish() {
+  for (const std::shared_ptr<Work>& work : Outstanding(nullptr)) {
+    if (error() != CUDA_SUCCESS || !RunToEnd(work)) break;
+  }
+  // Work that slips in from other threads meanwhile stops at once.
+  cancelled_.store(true);
+  Fail(CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  static_cast<void>(Synchronize(nullptr));
 }
 
 std::vector<std::shared_ptr<Work>> Context::Outstanding(const Stream* stream) {

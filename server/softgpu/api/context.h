@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -25,6 +26,16 @@
 namespace farwarp::softgpu {
 
 class Device;
+
+// How much work of one context may be outstanding. Whoever puts in more waits until some has ended,
+// as the launching thread of a real GPU does at about this number; the wait ends as well when the
+// context fails or is being destroyed. A thread that may not wait, such as one that serves a
+// connection, has to count: record an event after at most half as many calls, and give no more
+// before it is reached.
+inline constexpr std::uint32_t kMaxOutstanding = 1024;
+
+// How long a context that is being destroyed lets its work go on while none of it gets anywhere.
+inline constexpr std::chrono::milliseconds kDestroyGrace{1000};
 
 // What kernels print, until the next synchronisation. A context that prints more than its buffer
 // holds is written out at once, so that nothing is lost.
@@ -80,7 +91,7 @@ class Context : public std::enable_shared_from_this<Context> {
 
   // Puts work into a stream, behind everything that CUDA's rules put before it, and behind `also`
   // (may be null). The body is skipped if the context has failed by then, except for kInline.
-  // Returns the Work, for those who wait.
+  // Returns the Work, for those who wait. Waits while too much is outstanding (kMaxOutstanding).
   std::shared_ptr<Work> Enqueue(const std::shared_ptr<Stream>& stream, Lane lane, Work::Body body,
                                 const std::shared_ptr<Work>& also = nullptr) EXCLUDES(mutex_);
   // As above; the body also runs on a failed context.
@@ -93,6 +104,11 @@ class Context : public std::enable_shared_from_this<Context> {
   bool Idle(const Stream* stream) EXCLUDES(mutex_);
   // Waits, hands out what was printed, and returns the sticky error.
   CUresult Synchronize(const Stream* stream) EXCLUDES(mutex_);
+  // The beginning of the end: lets work go on as long as it gets somewhere, then cancels what is
+  // left, makes the context fail and waits until all is over.
+  void Finish() EXCLUDES(mutex_);
+  // Counts pieces of work and blocks of kernels that ended.
+  std::atomic<std::uint64_t>& progress() noexcept { return progress_; }
 
   // Peers whose memory this context may use.
   CUresult EnablePeer(std::uint64_t peer) EXCLUDES(mutex_);
@@ -106,6 +122,9 @@ class Context : public std::enable_shared_from_this<Context> {
   std::shared_ptr<Work> Submit(const std::shared_ptr<Stream>& stream, std::shared_ptr<Work> work,
                                const std::shared_ptr<Work>& also) EXCLUDES(mutex_);
   void DropFinishedOrphans() REQUIRES(mutex_);
+  void TakeRoom() EXCLUDES(room_mutex_);
+  void GiveRoom() EXCLUDES(room_mutex_);
+  bool RunToEnd(const std::shared_ptr<Work>& work);
 
   Device& device_;
   Executor& executor_;
@@ -122,6 +141,10 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<std::size_t> sync_depth_{2};
   std::atomic<std::size_t> pending_launches_{2048};
   std::atomic<std::size_t> l2_fetch_bytes_{128};
+  std::atomic<std::uint64_t> progress_{0};
+  Mutex room_mutex_;
+  CondVar room_;
+  std::uint32_t outstanding_ GUARDED_BY(room_mutex_) = 0;
   PrintBuffer print_;
   std::shared_ptr<Stream> legacy_;  // Written once by Open.
   mutable Mutex mutex_;

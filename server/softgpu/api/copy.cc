@@ -1,10 +1,12 @@
 #include "server/softgpu/api/copy.h"
 
 #include <algorithm>
+#include <cinttypes>
 #include <cstring>
 #include <memory>
 #include <vector>
 
+#include "farwarp/base/log.h"
 #include "server/softgpu/api/device_memory.h"
 
 namespace farwarp::softgpu {
@@ -47,12 +49,14 @@ struct Place {
   bool host = false;    // Host memory of any sort.
   bool pinned = false;  // Known to the driver: may be used after the call has returned.
   bool seen = false;    // The host sees it: synchronous calls wait.
+  InUse::Range range{};
 };
 
 // What one side of the copy is, or false if it is not what it must be.
 bool Locate(Driver& driver, Side side, std::uint64_t address, std::uint64_t bytes, bool write,
             Place* place) {
   if (address == 0 || address + bytes < address) return false;
+  place->range = {address, bytes};
   if (driver.allocations.Covers(address, bytes, write)) {
     const std::optional<Allocation> found = driver.allocations.Find(address);
     place->pinned = true;
@@ -67,23 +71,39 @@ bool Locate(Driver& driver, Side side, std::uint64_t address, std::uint64_t byte
   return IsHostRange(driver, address, bytes, write);
 }
 
+// Runs body() while both places count as in use, if they are still allocated: memory may have been
+// freed since the copy was queued. If it was, the context fails as by a kernel that uses freed
+// memory.
+template <typename Body>
+void WhileAllocated(Driver& driver, Context& context, const Place& to, const Place& from,
+                    Body&& body) {
+  const InUse::Entry writing(driver.in_use, to.range);
+  const InUse::Entry reading(driver.in_use, from.range);
+  if ((to.pinned && !driver.allocations.Covers(to.range.address, to.range.bytes, true)) ||
+      (from.pinned && !driver.allocations.Covers(from.range.address, from.range.bytes, false))) {
+    FARWARP_LOG(kError,
+                "softgpu: device %d: a copy of %" PRIu64 " bytes from 0x%" PRIx64 " to 0x%" PRIx64
+                " meets memory that has been freed",
+                context.device().ordinal(), to.range.bytes, from.range.address, to.range.address);
+    return context.Fail(CUDA_ERROR_ILLEGAL_ADDRESS);
+  }
+  body();
+}
+
 // The source is in the application's own memory and must be read before the call returns.
-CUresult RunStaged(Context& context, const std::shared_ptr<Stream>& stream, Copy copy,
-                   std::uint64_t from_bytes) {
-  auto staging = std::make_shared<std::vector<unsigned char>>(from_bytes);
-  std::memcpy(staging->data(), Bytes(copy.from), from_bytes);
+CUresult RunStaged(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
+                   Copy copy, const Place& to, const Place& from) {
+  auto staging = std::make_shared<std::vector<unsigned char>>(from.range.bytes);
+  std::memcpy(staging->data(), Bytes(copy.from), staging->size());
   copy.from = reinterpret_cast<std::uint64_t>(staging->data());
-  context.Enqueue(stream, Lane::kCopy, [copy, staging] { Move(copy); });
+  context.Enqueue(stream, Lane::kCopy, [&driver, &context, copy, staging, to] {
+    WhileAllocated(driver, context, to, Place{}, [&] { Move(copy); });
+  });
   return CUDA_SUCCESS;
 }
 
-}  // namespace
-
-namespace {
-
 // Both sides of a copy, if all of it may be done.
-CUresult CheckCopy(Driver& driver, const Copy& copy, Place* to, Place* from,
-                   std::uint64_t* source_bytes) {
+CUresult CheckCopy(Driver& driver, const Copy& copy, Place* to, Place* from) {
   if (copy.height > 1 && (copy.to_pitch < copy.width || copy.from_pitch < copy.width)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -96,36 +116,41 @@ CUresult CheckCopy(Driver& driver, const Copy& copy, Place* to, Place* from,
       !Locate(driver, copy.from_side, copy.from, from_bytes, false, from)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  *source_bytes = from_bytes;
   return CUDA_SUCCESS;
+}
+
+Work::Body BodyOf(Driver& driver, Context& context, const Copy& copy, const Place& to,
+                  const Place& from) {
+  return [&driver, &context, copy, to, from] {
+    WhileAllocated(driver, context, to, from, [&] { Move(copy); });
+  };
 }
 
 }  // namespace
 
-CUresult PrepareCopy(Driver& driver, const Copy& copy, Work::Body* body) {
+CUresult PrepareCopy(Driver& driver, Context* context, const Copy& copy, Work::Body* body) {
   Place to, from;
-  std::uint64_t bytes = 0;
   if (copy.empty()) return CUDA_SUCCESS;
-  const CUresult result = CheckCopy(driver, copy, &to, &from, &bytes);
-  if (result == CUDA_SUCCESS) *body = [copy] { Move(copy); };
+  const CUresult result = CheckCopy(driver, copy, &to, &from);
+  if (result == CUDA_SUCCESS && context != nullptr) {
+    *body = BodyOf(driver, *context, copy, to, from);
+  }
   return result;
 }
 
 CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                  const Copy& copy, bool synchronous) {
   Place to, from;
-  std::uint64_t from_bytes = 0;
   if (copy.empty()) return CUDA_SUCCESS;
-  if (const CUresult result = CheckCopy(driver, copy, &to, &from, &from_bytes);
-      result != CUDA_SUCCESS) {
+  if (const CUresult result = CheckCopy(driver, copy, &to, &from); result != CUDA_SUCCESS) {
     return result;
   }
   const bool between_devices = !to.seen && !from.seen;
   const bool wait = synchronous ? !between_devices : !to.pinned;
-  if (!wait && !from.pinned && from_bytes <= kMaxStagedBytes) {
-    return RunStaged(context, stream, copy, from_bytes);
+  if (!wait && !from.pinned && from.range.bytes <= kMaxStagedBytes) {
+    return RunStaged(driver, context, stream, copy, to, from);
   }
-  const auto work = context.Enqueue(stream, Lane::kCopy, [copy] { Move(copy); });
+  const auto work = context.Enqueue(stream, Lane::kCopy, BodyOf(driver, context, copy, to, from));
   if (!wait && from.pinned) return CUDA_SUCCESS;
   work->Wait();
   if (synchronous) context.print().Flush();
@@ -163,13 +188,19 @@ CUresult CheckFill(Driver& driver, const Fill& fill, Place* place) {
                                                                     : CUDA_ERROR_INVALID_VALUE;
 }
 
+Work::Body BodyOf(Driver& driver, Context& context, const Fill& fill, const Place& place) {
+  return [&driver, &context, fill, place] {
+    WhileAllocated(driver, context, place, Place{}, [&] { Set(fill); });
+  };
+}
+
 }  // namespace
 
-CUresult PrepareFill(Driver& driver, const Fill& fill, Work::Body* body) {
+CUresult PrepareFill(Driver& driver, Context* context, const Fill& fill, Work::Body* body) {
   Place place;
   if (fill.count == 0 || fill.height == 0) return CUDA_SUCCESS;
   const CUresult result = CheckFill(driver, fill, &place);
-  if (result == CUDA_SUCCESS) *body = [fill] { Set(fill); };
+  if (result == CUDA_SUCCESS && context != nullptr) *body = BodyOf(driver, *context, fill, place);
   return result;
 }
 
@@ -180,7 +211,7 @@ CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>
   if (const CUresult result = CheckFill(driver, fill, &place); result != CUDA_SUCCESS) {
     return result;
   }
-  const auto work = context.Enqueue(stream, Lane::kCopy, [fill] { Set(fill); });
+  const auto work = context.Enqueue(stream, Lane::kCopy, BodyOf(driver, context, fill, place));
   if (!synchronous || !place.seen) return CUDA_SUCCESS;
   work->Wait();
   return context.error();

@@ -37,7 +37,7 @@ struct Copy {
 // What CUDA_MEMCPY3D means.
 CUresult DescribeCopy(const CUDA_MEMCPY3D& params, Copy* copy);
 // Checks a copy or a fill for later: `body` does it.
-CUresult PrepareCopy(Driver& driver, const Copy& copy, Work::Body* body);
+CUresult PrepareCopy(Driver& driver, Context* context, const Copy& copy, Work::Body* body);
 
 CUresult RunCopy(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                  const Copy& copy, bool synchronous);
@@ -55,6 +55,6 @@ struct Fill {
 CUresult RunFill(Driver& driver, Context& context, const std::shared_ptr<Stream>& stream,
                  const Fill& fill, bool synchronous);
 
-CUresult PrepareFill(Driver& driver, const Fill& fill, Work::Body* body);
+CUresult PrepareFill(Driver& driver, Context* context, const Fill& fill, Work::Body* body);
 
 }  // namespace farwarp::softgpu

@@ -48,7 +48,10 @@ CUresult AllocateMemory(Driver& driver, Allocation wanted, std::uint64_t bytes,
 }
 
 void FreeMemory(Driver& driver, const Allocation& allocation) {
-  if (allocation.kind == MemoryKind::kRegistered || allocation.kind == MemoryKind::kMapped) return;
+  if (allocation.kind == MemoryKind::kRegistered || allocation.kind == MemoryKind::kMapped) {
+    return driver.in_use.WaitUntilUnused({allocation.address, allocation.bytes});
+  }
+  driver.in_use.WaitUntilUnused({allocation.address, allocation.bytes});
   if (const Status released = driver.space.Release(allocation.address); !released.ok()) {
     FARWARP_LOG(kError, "softgpu: %s", released.message().c_str());
   }
@@ -66,8 +69,7 @@ CUresult FreeDevicePointer(Driver& driver, CUdeviceptr pointer) {
       (found->kind != MemoryKind::kDevice && found->kind != MemoryKind::kManaged)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  // Kernels of any context of the process may use the memory.
-  for (const auto& context : driver.contexts.All()) context->Synchronize(nullptr);
+  driver.WaitForUsers(found->context);
   const std::optional<Allocation> removed = driver.allocations.Remove(pointer, found->kind);
   if (!removed) return CUDA_ERROR_INVALID_VALUE;  // Another thread was faster.
   FreeMemory(driver, *removed);

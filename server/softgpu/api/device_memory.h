@@ -18,7 +18,7 @@ CUresult AllocateMemory(Driver& driver, Allocation wanted, std::uint64_t bytes,
 // Gives back what an allocation that is out of the map already occupied.
 void FreeMemory(Driver& driver, const Allocation& allocation);
 
-// What cuMemFree does: waits for the device's work that may use the memory, then frees it.
+// What cuMemFree does: waits for the work of the context that allocated it, then frees it.
 CUresult FreeDevicePointer(Driver& driver, CUdeviceptr pointer);
 
 // Whether a copy may use [address, address + bytes) as host memory: it is allocated, or it is the

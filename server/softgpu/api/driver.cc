@@ -86,8 +86,12 @@ Device* Driver::FindDevice(CUdevice device) noexcept {
 }
 
 WorkerPool& Driver::workers() {
-  std::call_once(workers_once_,
-                 [this] { workers_ = std::make_unique<WorkerPool>(WorkerPool::DefaultThreads()); });
+  std::call_once(workers_once_, [this] {
+    // The thread that launches works too.
+    workers_ = std::make_unique<WorkerPool>(config.threads == 0
+                                                ? WorkerPool::DefaultThreads()
+                                                : static_cast<unsigned>(config.threads) - 1);
+  });
   return *workers_;
 }
 
@@ -99,10 +103,7 @@ std::shared_ptr<Context> Driver::NewContext(Device& device, unsigned flags, bool
 
 void Driver::DestroyContext(const std::shared_ptr<Context>& context) {
   const auto mine = [&](const auto& object) { return object.context() == context; };
-  context->Synchronize(nullptr);
-  // Work that slips in from other threads meanwhile stops at once.
-  context->cancelled().store(true);
-  context->Fail(CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  context->Finish();
   streams.RemoveIf(mine);
   events.RemoveIf(mine);
   for (const auto& library : libraries.All()) library->Forget(context->id());
@@ -111,6 +112,12 @@ void Driver::DestroyContext(const std::shared_ptr<Context>& context) {
   context->Synchronize(nullptr);
   for (const Allocation& allocation : allocations.RemoveOwnedBy(context->id())) {
     FreeMemory(*this, allocation);
+  }
+}
+
+void Driver::WaitForUsers(std::uint64_t context) {
+  for (const auto& one : contexts.All()) {
+    if (one->id() == context) static_cast<void>(one->Synchronize(nullptr));
   }
 }
 

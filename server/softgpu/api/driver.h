@@ -16,6 +16,7 @@
 #include "server/softgpu/api/device.h"
 #include "server/softgpu/api/event.h"
 #include "server/softgpu/api/handle_table.h"
+#include "server/softgpu/api/in_use.h"
 #include "server/softgpu/memory/address_space.h"
 #include "server/softgpu/memory/allocation_map.h"
 
@@ -44,12 +45,18 @@ class Driver {
   WorkerPool& workers();
 
   std::shared_ptr<Context> NewContext(Device& device, unsigned flags, bool primary);
-  // Ends the context and all that belongs to it, once its work is over.
+  // Ends the context and all that belongs to it, once its work is over or gets nowhere
+  // (Context::Finish).
   void DestroyContext(const std::shared_ptr<Context>& context);
+  // Waits for all work of the context with this id, if it lives: what a call that frees memory of
+  // that context does first. Work of other contexts is not waited for; what still uses the memory
+  // ends with a fault (in_use.h).
+  void WaitForUsers(std::uint64_t context);
 
   const SoftGpuConfig config;
   AddressSpace& space;
   AllocationMap allocations;
+  InUse in_use;                // What copies touch at this moment.
   AllocationMap reservations;  // Of cuMemAddressReserve; what is mapped there is an allocation.
   Executor executor;
   HandleTable<Context, CUcontext, HandleKind::kContext> contexts;

@@ -90,11 +90,12 @@ CUresult SoftExecutable::Prepare(const PlanNode& node, const std::shared_ptr<Con
       made->lane = Lane::kCopy;
       Copy copy;
       const CUresult result = DescribeCopy(node.work.copy, &copy);
-      return result != CUDA_SUCCESS ? result : PrepareCopy(driver_, copy, &made->body);
+      return result != CUDA_SUCCESS ? result
+                                    : PrepareCopy(driver_, context.get(), copy, &made->body);
     }
     case CU_GRAPH_NODE_TYPE_MEMSET:
       made->lane = Lane::kCopy;
-      return PrepareFill(driver_, FillOf(node.work.fill), &made->body);
+      return PrepareFill(driver_, context.get(), FillOf(node.work.fill), &made->body);
     case CU_GRAPH_NODE_TYPE_HOST:
       made->lane = Lane::kHost;
       made->body = [host = node.work.host] { host.fn(host.userData); };
@@ -192,11 +193,11 @@ class SoftBackend final : public graph::Backend {
     Copy copy;
     Work::Body body;
     const CUresult result = DescribeCopy(params, &copy);
-    return result != CUDA_SUCCESS ? result : PrepareCopy(driver_, copy, &body);
+    return result != CUDA_SUCCESS ? result : PrepareCopy(driver_, nullptr, copy, &body);
   }
   CUresult CheckFill(const CUDA_MEMSET_NODE_PARAMS& params) override {
     Work::Body body;
-    return PrepareFill(driver_, FillOf(params), &body);
+    return PrepareFill(driver_, nullptr, FillOf(params), &body);
   }
   bool IsDevice(CUdevice device) override { return driver_.FindDevice(device) != nullptr; }
 

@@ -61,7 +61,7 @@ CUresult cuMemFreeHost(void* p) {
     if (!found || found->address != Address(p) || found->kind != MemoryKind::kPinned) {
       return CUDA_ERROR_INVALID_VALUE;
     }
-    for (const auto& context : driver.contexts.All()) context->Synchronize(nullptr);
+    driver.WaitForUsers(found->context);
     const auto removed = driver.allocations.Remove(Address(p), MemoryKind::kPinned);
     if (!removed) return CUDA_ERROR_INVALID_VALUE;
     FreeMemory(driver, *removed);
@@ -95,10 +95,15 @@ CUresult cuMemHostUnregister(void* p) {
   return CallContext([&](Driver& driver, Context&) {
     if (const CUresult unsafe = CheckUnsafe(); unsafe != CUDA_SUCCESS) return unsafe;
     if (p == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    for (const auto& context : driver.contexts.All()) context->Synchronize(nullptr);
-    return driver.allocations.Remove(Address(p), MemoryKind::kRegistered)
-               ? CUDA_SUCCESS
-               : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    const std::optional<Allocation> found = driver.allocations.Find(Address(p));
+    if (!found || found->address != Address(p) || found->kind != MemoryKind::kRegistered) {
+      return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    }
+    driver.WaitForUsers(found->context);
+    const auto removed = driver.allocations.Remove(Address(p), MemoryKind::kRegistered);
+    if (!removed) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    FreeMemory(driver, *removed);
+    return CUDA_SUCCESS;
   });
 }
 

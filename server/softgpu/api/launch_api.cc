@@ -178,6 +178,9 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   request.limits.grid_workspace = workspace.address();
   request.cooperative = shape.cooperative;
   request.cancel = &context.cancelled();
+  request.progress = &context.progress();
+  request.time_limit = driver.config.watchdog;
+  request.schedule_seed = driver.config.seed;
   request.print = &context.print();
   const Fault fault = Run(request, driver.workers());
   if (fault.ok()) return;

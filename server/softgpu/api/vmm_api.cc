@@ -188,10 +188,20 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
   return CallDriver([&](Driver& driver) {
     const std::vector<Allocation> parts = driver.allocations.Exactly(ptr, size);
     if (!AllMapped(parts)) return CUDA_ERROR_INVALID_VALUE;
-    for (const auto& context : driver.contexts.All()) context->Synchronize(nullptr);
-    if (!driver.space.Decommit(ptr, size).ok()) return CUDA_ERROR_UNMAP_FAILED;
+    // Mappings belong to no context. The caller's own work is waited for if its device may use the
+    // range; what others still do with it ends with a fault of theirs.
+    std::shared_ptr<Context> current;
+    const bool may_use = std::any_of(parts.begin(), parts.end(),
+                                     [](const Allocation& part) { return part.readable; });
+    if (may_use && CurrentContext(driver, &current) == CUDA_SUCCESS) {
+      driver.WaitForUsers(current->id());
+    }
+    // Out of the map first, so that no copy begins; see in_use.h.
     for (const Allocation& part : parts) driver.allocations.Remove(part.address);
-    return CUDA_SUCCESS;
+    driver.in_use.WaitUntilUnused({ptr, size});
+    if (driver.space.Decommit(ptr, size).ok()) return CUDA_SUCCESS;
+    for (const Allocation& part : parts) driver.allocations.Insert(part);
+    return CUDA_ERROR_UNMAP_FAILED;
   });
 }
 

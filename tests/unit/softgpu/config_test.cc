@@ -36,5 +36,20 @@ TEST(SoftGpuConfig, RefusesBadValuesAndNamesThem) {
   }
 }
 
+TEST(SoftGpuConfig, ReadsHowKernelsRun) {
+  const SoftGpuConfig usual = SoftGpuConfig::Parse("").value();
+  EXPECT_EQ(usual.watchdog.count(), 0);
+  EXPECT_EQ(usual.threads, 0);
+  EXPECT_EQ(usual.seed, 0u);
+  const SoftGpuConfig config = SoftGpuConfig::Parse("watchdog=2s,threads=3,seed=42").value();
+  EXPECT_EQ(config.watchdog, std::chrono::seconds(2));
+  EXPECT_EQ(config.threads, 3);
+  EXPECT_EQ(config.seed, 42u);
+  for (const char* wrong : {"watchdog=25h", "watchdog=-1s", "watchdog=x", "threads=0",
+                            "threads=257", "seed=-1", "seed=2147483648", "seed="}) {
+    EXPECT_FALSE(SoftGpuConfig::Parse(wrong).ok()) << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace farwarp::softgpu
