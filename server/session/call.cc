@@ -111,11 +111,11 @@ std::span<const std::byte> Call::Bulk(std::uint64_t transfer) {
 }
 
 void Call::Finish(CUresult result) {
-  session_.Reply({id_, ticket_}, result, result_buffer_);
+  session_.Reply(Defer(), result, result_buffer_);
 }
 
 ReplyTo Call::Defer() noexcept {
-  return {id_, ticket_};
+  return {id_, ticket_, session_.current_context().bits()};
 }
 
 }  // namespace farwarp::server

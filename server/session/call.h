@@ -11,7 +11,7 @@
 // Finish answers the client if the command carries a ticket; otherwise a failure becomes the
 // session's sticky error. Handlers run one at a time, in the client's order, on the dispatch
 // thread, and must not wait: a handler that has to wait calls Defer() and finishes later from a
-// waiter (server/session/waiter.h).
+// waiter or the finisher (server/session/commands/wait.h, finisher.h).
 //
 // Thread-safety: dispatch thread only, except where stated.
 #pragma once
@@ -37,6 +37,7 @@ class HandleTable;
 struct ReplyTo {
   std::uint32_t command_id = 0;
   std::uint64_t ticket = 0;
+  std::uint64_t context = 0;  // In which it ran: a failure without a ticket is of this one.
 };
 
 class Call {

@@ -312,7 +312,7 @@ void Session::SetContext(Call& call) {
 
 void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body) {
   if (to.ticket == 0) {
-    if (result != CUDA_SUCCESS) PushError(result, to.command_id);
+    if (result != CUDA_SUCCESS) PushError(to, result);
     return;
   }
   if (options_.flush_output) options_.flush_output();
@@ -324,20 +324,19 @@ void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body
   Enqueue({wire::FrameKind::kReplies, std::move(payload), {}, nullptr});
 }
 
-void Session::PushError(CUresult result, std::uint32_t command) {
-  const std::uint64_t context = context_.load(std::memory_order_relaxed);
+void Session::PushError(const ReplyTo& to, CUresult result) {
   if (EndsContext(result)) {
     // A failed context fails each command; the client needs to hear it once.
     const MutexLock lock(error_mutex_);
-    if (pushed_context_ == context && pushed_result_ == result) return;
-    pushed_context_ = context;
+    if (pushed_context_ == to.context && pushed_result_ == result) return;
+    pushed_context_ = to.context;
     pushed_result_ = result;
   }
   wire::Buffer body;
   wire::Encoder encoder(body);
-  encoder.Put(context);
+  encoder.Put(to.context);
   encoder.Put(static_cast<std::int32_t>(result));
-  encoder.Put(command);
+  encoder.Put(to.command_id);
   Push(wire::PushType::kError, body);
 }
 

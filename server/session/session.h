@@ -83,7 +83,7 @@ class Session {
   wire::Handle current_context() const noexcept {
     return wire::Handle(context_.load(std::memory_order_relaxed));
   }
-  // `context` has ended: an error in a later life of the handle is news. Dispatch thread.
+  // `context` has ended: an error in a later life of the handle is news. Any thread.
   void ForgetError(wire::Handle context) EXCLUDES(error_mutex_);
   HandleTable& handles() noexcept { return handles_; }  // Dispatch thread.
   CommandState& state() noexcept { return *state_; }    // Dispatch thread.
@@ -126,7 +126,7 @@ class Session {
   // Waits while the client takes its answers more slowly than it asks for them.
   void WaitForReader() EXCLUDES(out_mutex_);
   Status SendItem(const Outgoing& item) noexcept;
-  void PushError(CUresult result, std::uint32_t command);
+  void PushError(const ReplyTo& to, CUresult result);
 
   const std::unique_ptr<transport::Channel> channel_;
   const Options options_;

@@ -448,6 +448,10 @@ TEST_F(Remoting, AContextThatIsDestroyedTakesEverythingAlong) {
   EXPECT_EQ(cu::cuCtxPushCurrent_v2(second), CUDA_ERROR_CONTEXT_IS_DESTROYED);
   EXPECT_EQ(cu::cuCtxDestroy_v2(second), CUDA_ERROR_CONTEXT_IS_DESTROYED);
   ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  // Unmapping takes its time elsewhere; who asks what is free is answered behind it.
+  std::size_t free_bytes = 0, total_bytes = 0;
+  ASSERT_EQ(cu::cuMemGetInfo_v2(&free_bytes, &total_bytes), CUDA_SUCCESS);
+  EXPECT_EQ(free_bytes, total_bytes);
   EXPECT_EQ(loop_.driver().physical_bytes(), 0u);
 }
 

@@ -42,9 +42,15 @@ CUresult RetainPrimary(const driver::Table& driver, VgpuMemory& vgpu, unsigned f
   return CUDA_SUCCESS;
 }
 
-CUresult ReleasePrimary(const driver::Table& driver, VgpuMemory& vgpu) {
-  if (!vgpu.shares_device) return driver.cuDevicePrimaryCtxRelease_v2(vgpu.device);
-  return driver.cuCtxDestroy_v2(std::exchange(vgpu.stand_in, nullptr));
+// The primary context of a device that the client has just let go is not there again before it has
+// really ended; all that follows depends on it. False if the session ends first.
+bool WaitUntilReleased(Call& call, const VgpuMemory& vgpu) {
+  Finisher& finisher = StateOf(call).finisher;
+  finisher.Settle();
+  while (vgpu.releasing) {
+    if (!finisher.WaitForOne()) return false;
+  }
+  return true;
 }
 
 VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
@@ -57,10 +63,31 @@ VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
 void LeaveContext(Call& call, Handle handle, CUcontext context) {
   call.handles().Remove(handle);
   StateOf(call).DropContext(context, handle, call.handles());
-  call.session().ForgetError(handle);
   if (call.session().IsCurrent(handle)) {
     static_cast<void>(call.driver().cuCtxSetCurrent(nullptr));
   }
+}
+
+CUresult DestroyContext(const driver::Table& driver, CUcontext context) {
+  return driver.cuCtxDestroy_v2(context);
+}
+
+// Ends a context that has been left, behind what still runs in it.
+template <typename End>
+void EndContext(Call& call, Handle handle, CUcontext context, End end, Finisher::Settled settle) {
+  CommandState& state = StateOf(call);
+  const std::uint64_t doom = state.waits.functions.Doom(context);
+  state.finisher.Run(
+      call,
+      [&session = call.session(), &driver = call.driver(), &state, handle, context, end,
+       doom]() -> Finisher::Answer {
+        const CUresult result = end(driver, context);
+        // What waited in its streams will never be called.
+        state.waits.functions.Drop(doom);
+        session.ForgetError(handle);
+        return {result, {}};
+      },
+      std::move(settle));
 }
 
 }  // namespace
@@ -70,6 +97,7 @@ void HandleRetainPrimaryContext(Call& call) {
   VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   const auto flags = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
+  if (!WaitUntilReleased(call, *vgpu)) return call.Finish(CUDA_ERROR_DEINITIALIZED);
   CUcontext context = nullptr;
   CUresult result = RetainPrimary(call.driver(), *vgpu, flags, &context);
   if (result == CUDA_SUCCESS) {
@@ -89,15 +117,22 @@ void HandleReleasePrimaryContext(Call& call) {
   if (!Readable(call)) return;
   LeaveContext(call, handle, context);
   vgpu->primary = {};
-  const CUresult result = ReleasePrimary(call.driver(), *vgpu);
-  StateOf(call).ContextEnded(context);
-  call.Finish(result);
+  if (vgpu->shares_device) {
+    vgpu->stand_in = nullptr;
+    return EndContext(call, handle, context, &DestroyContext, nullptr);
+  }
+  vgpu->releasing = true;
+  const auto release = [device = vgpu->device](const driver::Table& driver, CUcontext) {
+    return driver.cuDevicePrimaryCtxRelease_v2(device);
+  };
+  EndContext(call, handle, context, release, [vgpu](CUresult) { vgpu->releasing = false; });
 }
 
 void HandleSetPrimaryContextFlags(Call& call) {
   VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   const auto flags = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
+  if (!WaitUntilReleased(call, *vgpu)) return call.Finish(CUDA_ERROR_DEINITIALIZED);
   // A stand-in takes its flags when it is made; a later change of them is a hint.
   call.Finish(vgpu->shares_device
                   ? CUDA_SUCCESS
@@ -125,9 +160,7 @@ void HandleDestroyContext(Call& call) {
   if (StateOf(call).IsPrimary(handle)) call.MarkBad();
   if (!Readable(call)) return;
   LeaveContext(call, handle, context);
-  const CUresult result = call.driver().cuCtxDestroy_v2(context);
-  StateOf(call).ContextEnded(context);
-  call.Finish(result);
+  EndContext(call, handle, context, &DestroyContext, nullptr);
 }
 
 void HandleSynchronizeContext(Call& call) {

@@ -28,31 +28,27 @@ void HandleMapRange(Call& call) {
 void HandleUnmapRange(Call& call) {
   const RangeArguments range = ReadRange(call);
   if (!Readable(call)) return;
-  call.Finish(StateOf(call).UnmapRange(range.vgpu, range.address, range.bytes));
+  StateOf(call).UnmapRange(call, range.vgpu, range.address, range.bytes);
 }
 
 void HandleAcquireCredit(Call& call) {
   const auto vgpu = call.args().Get<std::uint32_t>();
   const auto bytes = call.args().Get<std::uint64_t>();
   if (!Readable(call)) return;
-  call.Finish(StateOf(call).AcquireCredit(vgpu, bytes));
+  StateOf(call).AcquireCredit(call, vgpu, bytes);
 }
 
 void HandleReturnCredit(Call& call) {
   const auto vgpu = call.args().Get<std::uint32_t>();
   const auto bytes = call.args().Get<std::uint64_t>();
   if (!Readable(call)) return;
-  call.Finish(StateOf(call).ReturnCredit(vgpu, bytes));
+  StateOf(call).ReturnCredit(call, vgpu, bytes);
 }
 
 void HandleMemoryInfo(Call& call) {
   const auto vgpu = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
-  std::uint64_t free_bytes = 0, total_bytes = 0;
-  const CUresult result = StateOf(call).MemoryInfo(vgpu, &free_bytes, &total_bytes);
-  call.results().Put(free_bytes);
-  call.results().Put(total_bytes);
-  call.Finish(result);
+  StateOf(call).MemoryInfo(call, vgpu);
 }
 
 }  // namespace farwarp::server

@@ -222,13 +222,23 @@ void HandleLoadModule(Call& call) {
 
 void HandleUnloadModule(Call& call) {
   const Handle handle = PeekHandle(call);
+  const Handle owner = call.handles().OwnerOf(handle);
   auto* module = static_cast<CUmodule>(call.Take(HandleKind::kModule));
   if (!Readable(call)) return;
   CommandState& state = StateOf(call);
   for (const Handle function : state.modules[handle.bits()].bound) Unbind(call, function);
   state.modules.erase(handle.bits());
   state.DropVariables(handle);
-  call.Finish(call.driver().cuModuleUnload(module));
+  auto* context = static_cast<CUcontext>(call.handles().Find(owner));
+  // Waits for kernels that still run.
+  state.finisher.Run(call, [&driver = call.driver(), context, module]() -> Finisher::Answer {
+    if (const CUresult result = driver.cuCtxSetCurrent(context); result != CUDA_SUCCESS) {
+      return {result, {}};
+    }
+    const CUresult result = driver.cuModuleUnload(module);
+    static_cast<void>(driver.cuCtxSetCurrent(nullptr));
+    return {result, {}};
+  });
 }
 
 void HandleModuleGlobal(Call& call) {
@@ -292,7 +302,9 @@ void HandleUnloadLibrary(Call& call) {
   }
   state.libraries.erase(handle.bits());
   state.DropVariables(handle);
-  call.Finish(call.driver().cuLibraryUnload(library));
+  state.finisher.Run(call, [&driver = call.driver(), library]() -> Finisher::Answer {
+    return {driver.cuLibraryUnload(library), {}};
+  });
 }
 
 void HandleLibraryGlobal(Call& call) {

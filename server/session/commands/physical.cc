@@ -25,14 +25,6 @@ VgpuMemory* CommandState::FindWindow(std::uint64_t address, std::uint64_t bytes)
   return nullptr;
 }
 
-bool CommandState::Taken(const VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
-  const auto after = vgpu.ranges.lower_bound(address);
-  if (after != vgpu.ranges.end() && after->first - address < bytes) return true;
-  if (after == vgpu.ranges.begin()) return false;
-  const auto before = std::prev(after);
-  return address - before->first < before->second.bytes;
-}
-
 CUresult CommandState::ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
                                      std::uint64_t bytes) {
   CUdeviceptr at = 0;
@@ -58,7 +50,8 @@ CUresult CommandState::CreatePhysical(std::uint64_t number, std::uint32_t index,
       physicals_.count(number) != 0 || physicals_.size() >= kMaxPhysicals) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+  finisher.Settle();
+  if (!Afford(*vgpu, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, vgpu->device};
@@ -75,13 +68,24 @@ CUresult CommandState::CreatePhysical(std::uint64_t number, std::uint32_t index,
   return CUDA_SUCCESS;
 }
 
-CUresult CommandState::ReleasePhysical(std::uint64_t number) {
+void CommandState::ReleasePhysical(Call& call, std::uint64_t number) {
   const auto found = physicals_.find(number);
-  if (found == physicals_.end() || found->second.mappings != 0) return CUDA_ERROR_INVALID_VALUE;
-  const CUresult result = driver_.cuMemRelease(found->second.handle);
-  vgpus_[found->second.vgpu].mapped -= found->second.bytes;
+  if (found == physicals_.end() || found->second.mappings != 0) {
+    return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  }
+  const Physical physical = found->second;
   physicals_.erase(found);
-  return result;
+  VgpuMemory* vgpu = &vgpus_[physical.vgpu];
+  vgpu->unmapping += physical.bytes;
+  finisher.Run(
+      call,
+      [this, physical]() -> Finisher::Answer {
+        return {driver_.cuMemRelease(physical.handle), {}};
+      },
+      [vgpu, bytes = physical.bytes](CUresult) {
+        vgpu->unmapping -= bytes;
+        vgpu->mapped -= bytes;
+      });
 }
 
 CUresult CommandState::MapPhysical(std::uint64_t number, std::uint64_t address, std::uint64_t bytes,
@@ -93,6 +97,8 @@ CUresult CommandState::MapPhysical(std::uint64_t number, std::uint64_t address, 
       bytes > found->second.bytes - offset || Taken(*window, address, bytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  finisher.Settle();
+  if (!Vacate(*window, address, bytes)) return CUDA_ERROR_INVALID_VALUE;
   const CUresult result = driver_.cuMemMap(address, bytes, offset, found->second.handle, 0);
   if (result != CUDA_SUCCESS) return result;
   window->ranges[address] = {bytes, found->second.handle, number};
@@ -100,16 +106,21 @@ CUresult CommandState::MapPhysical(std::uint64_t number, std::uint64_t address, 
   return CUDA_SUCCESS;
 }
 
-CUresult CommandState::UnmapPhysical(std::uint64_t address, std::uint64_t bytes) {
+void CommandState::UnmapPhysical(Call& call, std::uint64_t address, std::uint64_t bytes) {
   VgpuMemory* window = FindWindow(address, bytes);
-  if (window == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (window == nullptr) return call.Finish(CUDA_ERROR_INVALID_VALUE);
   const auto range = window->ranges.find(address);
   if (range == window->ranges.end() || range->second.bytes != bytes || range->second.number == 0) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return call.Finish(CUDA_ERROR_INVALID_VALUE);
   }
   --physicals_.at(range->second.number).mappings;
-  window->ranges.erase(range);
-  return driver_.cuMemUnmap(address, bytes);
+  Leave(*window, range);
+  finisher.Run(
+      call,
+      [this, address, bytes]() -> Finisher::Answer {
+        return {driver_.cuMemUnmap(address, bytes), {}};
+      },
+      [window, address](CUresult) { window->leaving.erase(address); });
 }
 
 CUresult CommandState::ProtectRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes,
@@ -144,7 +155,7 @@ void HandleCreatePhysical(Call& call) {
 void HandleReleasePhysical(Call& call) {
   const auto number = call.args().Get<std::uint64_t>();
   if (!Readable(call)) return;
-  call.Finish(StateOf(call).ReleasePhysical(number));
+  StateOf(call).ReleasePhysical(call, number);
 }
 
 void HandleMapPhysical(Call& call) {
@@ -160,7 +171,7 @@ void HandleUnmapPhysical(Call& call) {
   const auto address = call.args().Get<std::uint64_t>();
   const auto bytes = call.args().Get<std::uint64_t>();
   if (!Readable(call)) return;
-  call.Finish(StateOf(call).UnmapPhysical(address, bytes));
+  StateOf(call).UnmapPhysical(call, address, bytes);
 }
 
 void HandleProtectRange(Call& call) {

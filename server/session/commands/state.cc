@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "farwarp/base/log.h"
+#include "server/session/call.h"
 #include "server/session/handle_table.h"
 #include "server/session/quota.h"
 
@@ -11,6 +12,17 @@ namespace {
 
 constexpr std::uint64_t kGranularity = std::uint64_t{2} << 20;
 constexpr std::uint64_t kFirstCredit = std::uint64_t{64} << 20;
+
+// True if [address, address + bytes) touches one of `pieces`, which are by address.
+template <typename Piece, typename BytesOf>
+bool Overlaps(const std::map<std::uint64_t, Piece>& pieces, std::uint64_t address,
+              std::uint64_t bytes, BytesOf bytes_of) {
+  const auto after = pieces.lower_bound(address);
+  if (after != pieces.end() && after->first - address < bytes) return true;
+  if (after == pieces.begin()) return false;
+  const auto before = std::prev(after);
+  return address - before->first < bytes_of(before->second);
+}
 
 // Bytes from the first to the last byte of a copy; false if that is no number.
 bool SpanOf(const wire::CopyPlane& plane, const wire::CopyExtent& extent, std::uint64_t* bytes) {
@@ -43,12 +55,12 @@ void HostFunctions::Close() noexcept {
 
 CommandState::~CommandState() {
   host_functions->Close();
+  finisher.Drain();
   graphs.Clear(driver_);
   for (std::uint32_t i = 0; i < vgpus_.size(); ++i) {
-    while (!vgpus_[i].ranges.empty()) {
-      const auto& [address, range] = *vgpus_[i].ranges.begin();
-      static_cast<void>(range.number != 0 ? UnmapPhysical(address, range.bytes)
-                                          : UnmapRange(i, address, range.bytes));
+    for (const auto& [address, range] : vgpus_[i].ranges) {
+      driver_.cuMemUnmap(address, range.bytes);
+      if (range.number == 0) driver_.cuMemRelease(range.physical);
     }
     quota_.Discharge(i, vgpus_[i].charged);
   }
@@ -105,10 +117,40 @@ CUresult CommandState::MapRange(std::uint32_t index, std::uint64_t address, std:
       bytes > vgpu->window_bytes - (address - vgpu->window_base)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  finisher.Settle();
   if (Taken(*vgpu, address, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  // The client may spend what it was given, and nothing else.
-  if (bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!Afford(*vgpu, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!Vacate(*vgpu, address, bytes)) return CUDA_ERROR_INVALID_VALUE;
   return MapPhysical(*vgpu, address, bytes);
+}
+
+bool CommandState::Afford(VgpuMemory& vgpu, std::uint64_t bytes) {
+  // The client may spend what it was given, and nothing else.
+  const std::uint64_t credit = vgpu.charged - vgpu.returning - (vgpu.mapped - vgpu.unmapping);
+  if (bytes > credit) return false;
+  // What it has let go is not there before it has really gone.
+  while (vgpu.mapped + bytes > vgpu.charged - vgpu.returning) {
+    if (!finisher.WaitForOne()) return false;
+  }
+  return true;
+}
+
+bool CommandState::Vacate(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
+  while (Overlaps(vgpu.leaving, address, bytes, [](std::uint64_t size) { return size; })) {
+    if (!finisher.WaitForOne()) return false;
+  }
+  return true;
+}
+
+bool CommandState::Taken(const VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
+  return Overlaps(vgpu.ranges, address, bytes,
+                  [](const VgpuMemory::Range& range) { return range.bytes; });
+}
+
+void CommandState::Leave(VgpuMemory& vgpu,
+                         std::map<std::uint64_t, VgpuMemory::Range>::iterator range) {
+  vgpu.leaving[range->first] = range->second.bytes;
+  vgpu.ranges.erase(range);
 }
 
 CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes) {
@@ -135,18 +177,20 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
     driver_.cuMemRelease(physical);
     return result;
   }
+  result = fresh_memory_ ? CUDA_SUCCESS : Scrub(address, bytes);
+  if (result != CUDA_SUCCESS) {
+    // A range that was not cleared is not the lease's: the client hears that there is none.
+    driver_.cuMemUnmap(address, bytes);
+    driver_.cuMemRelease(physical);
+    return result;
+  }
   vgpu.ranges[address] = {bytes, physical};
   vgpu.mapped += bytes;
-  result = fresh_memory_ ? CUDA_SUCCESS : Scrub(address, bytes);
-  // A range that was not cleared is not the lease's: the client hears that there is none.
-  if (result != CUDA_SUCCESS)
-    static_cast<void>(
-        UnmapRange(static_cast<std::uint32_t>(&vgpu - vgpus_.data()), address, bytes));
-  return result;
+  return CUDA_SUCCESS;
 }
 
-// No lease may see what another left in the device's memory. The one wait in the dispatcher: for a
-// fill that stands in no client's stream.
+// No lease may see what another left in the device's memory. The dispatcher waits for the device
+// only here: for a fill that stands in no client's stream.
 CUresult CommandState::Scrub(std::uint64_t address, std::uint64_t bytes) {
   CUcontext context = nullptr;
   CUresult result = driver_.cuCtxGetCurrent(&context);
@@ -161,50 +205,103 @@ CUresult CommandState::Scrub(std::uint64_t address, std::uint64_t bytes) {
   return result;
 }
 
-CUresult CommandState::UnmapRange(std::uint32_t index, std::uint64_t address, std::uint64_t bytes) {
+void CommandState::UnmapRange(Call& call, std::uint32_t index, std::uint64_t address,
+                              std::uint64_t bytes) {
   VgpuMemory* vgpu = FindVgpu(index);
-  if (vgpu == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (vgpu == nullptr) return call.Finish(CUDA_ERROR_INVALID_VALUE);
   const auto range = vgpu->ranges.find(address);
   if (range == vgpu->ranges.end() || range->second.bytes != bytes || range->second.number != 0) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return call.Finish(CUDA_ERROR_INVALID_VALUE);
   }
-  const CUresult unmapped = driver_.cuMemUnmap(address, bytes);
-  const CUresult released = driver_.cuMemRelease(range->second.physical);
-  vgpu->ranges.erase(range);
-  vgpu->mapped -= bytes;
-  return unmapped != CUDA_SUCCESS ? unmapped : released;
+  const CUmemGenericAllocationHandle physical = range->second.physical;
+  Leave(*vgpu, range);
+  vgpu->unmapping += bytes;
+  finisher.Run(
+      call,
+      [this, address, bytes, physical]() -> Finisher::Answer {
+        const CUresult unmapped = driver_.cuMemUnmap(address, bytes);
+        const CUresult released = driver_.cuMemRelease(physical);
+        return {unmapped != CUDA_SUCCESS ? unmapped : released, {}};
+      },
+      [vgpu, address, bytes](CUresult) {
+        vgpu->leaving.erase(address);
+        vgpu->unmapping -= bytes;
+        vgpu->mapped -= bytes;
+      });
 }
 
-CUresult CommandState::AcquireCredit(std::uint32_t index, std::uint64_t bytes) {
+void CommandState::AcquireCredit(Call& call, std::uint32_t index, std::uint64_t bytes) {
   VgpuMemory* vgpu = FindVgpu(index);
-  if (vgpu == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!quota_.Charge(index, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
-  vgpu->charged += bytes;
-  return CUDA_SUCCESS;
+  if (vgpu == nullptr || bytes == 0) return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  finisher.Settle();
+  if (quota_.Charge(index, bytes)) {
+    vgpu->charged += bytes;
+    return call.Finish(CUDA_SUCCESS);
+  }
+  if (finisher.idle()) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
+  // The client may be about to give back what it asks for.
+  finisher.Run(
+      call,
+      [this, index, bytes]() -> Finisher::Answer {
+        return {quota_.Charge(index, bytes) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY, {}};
+      },
+      [vgpu, bytes](CUresult result) {
+        if (result == CUDA_SUCCESS) vgpu->charged += bytes;
+      });
 }
 
-CUresult CommandState::ReturnCredit(std::uint32_t index, std::uint64_t bytes) {
+void CommandState::ReturnCredit(Call& call, std::uint32_t index, std::uint64_t bytes) {
   VgpuMemory* vgpu = FindVgpu(index);
-  if (vgpu == nullptr || bytes > vgpu->charged - vgpu->mapped) return CUDA_ERROR_INVALID_VALUE;
-  quota_.Discharge(index, bytes);
-  vgpu->charged -= bytes;
-  return CUDA_SUCCESS;
+  finisher.Settle();
+  if (vgpu == nullptr ||
+      bytes > vgpu->charged - vgpu->returning - (vgpu->mapped - vgpu->unmapping)) {
+    return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  }
+  if (finisher.idle()) {
+    quota_.Discharge(index, bytes);
+    vgpu->charged -= bytes;
+    return call.Finish(CUDA_SUCCESS);
+  }
+  // Others of the lease may have it when it is really free.
+  vgpu->returning += bytes;
+  finisher.Run(
+      call,
+      [this, index, bytes]() -> Finisher::Answer {
+        quota_.Discharge(index, bytes);
+        return {};
+      },
+      [vgpu, bytes](CUresult) {
+        vgpu->returning -= bytes;
+        vgpu->charged -= bytes;
+      });
 }
 
-CUresult CommandState::MemoryInfo(std::uint32_t index, std::uint64_t* free_bytes,
-                                  std::uint64_t* total_bytes) const {
-  if (index >= vgpus_.size()) return CUDA_ERROR_INVALID_VALUE;
-  const std::uint64_t limit = quota_.Limit(index);
-  *free_bytes = limit - std::min(quota_.Used(index), limit);
-  *total_bytes = limit;
-  return CUDA_SUCCESS;
+void CommandState::MemoryInfo(Call& call, std::uint32_t index) {
+  if (index >= vgpus_.size()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  const auto put = [this, index](wire::Encoder& body) {
+    const std::uint64_t limit = quota_.Limit(index);
+    body.Put(limit - std::min(quota_.Used(index), limit));
+    body.Put(limit);
+  };
+  finisher.Settle();
+  if (finisher.idle()) {
+    put(call.results());
+    return call.Finish(CUDA_SUCCESS);
+  }
+  // What the client has given back by now counts as free.
+  finisher.Run(call, [put] {
+    Finisher::Answer answer;
+    wire::Encoder body(answer.body);
+    put(body);
+    return answer;
+  });
 }
 
 namespace {
 
 // Rows or slices that lie upon each other: no copy means that, and it would let a few bytes stand
 // for any amount of work. The caller has checked that the products do not overflow.
-bool Overlaps(const wire::CopyPlane& plane, const wire::CopyExtent& extent) {
+bool LiesOnItself(const wire::CopyPlane& plane, const wire::CopyExtent& extent) {
   if (extent.rows > 1 && plane.pitch < extent.row_bytes) return true;
   const std::uint64_t slice = (extent.rows - 1) * plane.pitch + extent.row_bytes;
   return extent.slices > 1 && plane.slice_pitch < slice;
@@ -215,7 +312,7 @@ bool Overlaps(const wire::CopyPlane& plane, const wire::CopyExtent& extent) {
 bool CommandState::Covers(const wire::CopyPlane& plane, const wire::CopyExtent& extent) const {
   std::uint64_t bytes = 0;
   if (extent.row_bytes == 0 || extent.rows == 0 || extent.slices == 0 ||
-      !SpanOf(plane, extent, &bytes) || Overlaps(plane, extent)) {
+      !SpanOf(plane, extent, &bytes) || LiesOnItself(plane, extent)) {
     return false;
   }
   for (const VgpuMemory& vgpu : vgpus_) {

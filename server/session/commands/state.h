@@ -19,6 +19,7 @@
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
 #include "server/driver/table.h"
+#include "server/session/commands/finisher.h"
 #include "server/session/commands/graphs.h"
 #include "server/session/commands/staging.h"
 #include "server/session/commands/wait.h"
@@ -42,13 +43,19 @@ struct VgpuMemory {
   std::uint64_t window_bytes = 0;
   std::uint64_t charged = 0;  // Charged to the lease by this session: mapped and credit.
   std::uint64_t mapped = 0;
-  std::map<std::uint64_t, Range> ranges;  // By address.
+  // On their way through the finisher: of `mapped`, what it will take away, and of `charged`, what
+  // it will give back to the lease.
+  std::uint64_t unmapping = 0;
+  std::uint64_t returning = 0;
+  std::map<std::uint64_t, Range> ranges;           // By address.
+  std::map<std::uint64_t, std::uint64_t> leaving;  // Being unmapped: bytes, by address.
 
   // Of several vGPUs on one device the first has its primary context. Each other one has a context
   // of its own instead, so that a kernel's fault on one does not end the work on another.
   bool shares_device = false;
   CUcontext stand_in = nullptr;
-  wire::Handle primary;  // What stands for its primary context, while there is one.
+  bool releasing = false;  // The finisher is about to end its primary context.
+  wire::Handle primary;    // What stands for its primary context, while there is one.
 };
 
 // Host functions that streams wait for. Shared with functions that the driver may still call.
@@ -91,11 +98,10 @@ class CommandState {
   void Close() noexcept {
     host_functions->Close();
     staging->Close();
+    finisher.Close();
   }
   // A context is about to end: forgets what of the session lives in it. `handle` is the client's.
   void DropContext(CUcontext context, wire::Handle handle, HandleTable& handles);
-  // It has ended: what waited in its streams will never be called.
-  void ContextEnded(CUcontext context) { waits.functions.Drop(context); }
   bool IsPrimary(wire::Handle context) const {
     return std::any_of(vgpus_.begin(), vgpus_.end(), [&](const VgpuMemory& vgpu) {
       return vgpu.primary.bits() == context.bits();
@@ -108,20 +114,20 @@ class CommandState {
                 std::vector<std::uint64_t>* credit);
 
   CUresult MapRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
-  CUresult UnmapRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
-  CUresult AcquireCredit(std::uint32_t vgpu, std::uint64_t bytes);
-  CUresult ReturnCredit(std::uint32_t vgpu, std::uint64_t bytes);
+  // Those with a call answer it themselves, perhaps later.
+  void UnmapRange(Call& call, std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes);
+  void AcquireCredit(Call& call, std::uint32_t vgpu, std::uint64_t bytes);
+  void ReturnCredit(Call& call, std::uint32_t vgpu, std::uint64_t bytes);
+  // → free in the lease, limit.
+  void MemoryInfo(Call& call, std::uint32_t vgpu);
   // The application's own physical memory and where it is mapped; see wire/internal_command.h.
   CUresult CreatePhysical(std::uint64_t number, std::uint32_t vgpu, std::uint64_t bytes);
-  CUresult ReleasePhysical(std::uint64_t number);
+  void ReleasePhysical(Call& call, std::uint64_t number);
   CUresult MapPhysical(std::uint64_t number, std::uint64_t address, std::uint64_t bytes,
                        std::uint64_t offset);
-  CUresult UnmapPhysical(std::uint64_t address, std::uint64_t bytes);
+  void UnmapPhysical(Call& call, std::uint64_t address, std::uint64_t bytes);
   CUresult ProtectRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes,
                         CUmemAccess_flags access);
-  // Free in the lease and limit.
-  CUresult MemoryInfo(std::uint32_t vgpu, std::uint64_t* free_bytes,
-                      std::uint64_t* total_bytes) const;
 
   VgpuMemory* FindVgpu(std::uint32_t vgpu) {
     return vgpu < vgpus_.size() ? &vgpus_[vgpu] : nullptr;
@@ -143,6 +149,7 @@ class CommandState {
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   ServerGraphs graphs;
   Waits waits;
+  Finisher finisher;  // Last: its work uses the others.
 
  private:
   struct Variable {
@@ -162,6 +169,13 @@ class CommandState {
   // The vGPU whose part of the window holds all of a range; nullptr if it is not in one part.
   VgpuMemory* FindWindow(std::uint64_t address, std::uint64_t bytes);
   static bool Taken(const VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  // Both wait where a client wants back what it has just let go: all that follows depends on it.
+  // True if the credit pays for `bytes` more.
+  bool Afford(VgpuMemory& vgpu, std::uint64_t bytes);
+  // True if nothing is mapped there any more.
+  bool Vacate(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  // `range` of `vgpu` is the finisher's from now on.
+  void Leave(VgpuMemory& vgpu, std::map<std::uint64_t, VgpuMemory::Range>::iterator range);
   // Clears new memory before the application can map it.
   CUresult ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
                          std::uint64_t bytes);

@@ -55,7 +55,7 @@ CUresult StreamFunctions::Enqueue(const driver::Table& driver, CUcontext context
   Entry* entry;
   {
     const MutexLock lock(mutex_);
-    entries_.push_back({this, context, {}, std::move(function)});
+    entries_.push_back({this, context, {}, std::move(function), 0});
     entry = &entries_.back();
     entry->self = std::prev(entries_.end());
   }
@@ -67,12 +67,23 @@ CUresult StreamFunctions::Enqueue(const driver::Table& driver, CUcontext context
   return result;
 }
 
-void StreamFunctions::Drop(CUcontext context) {
+std::uint64_t StreamFunctions::Doom(CUcontext context) {
+  const MutexLock lock(mutex_);
+  ++dooms_;
+  for (Entry& entry : entries_) {
+    if (entry.context != context) continue;
+    entry.context = nullptr;
+    entry.doom = dooms_;
+  }
+  return dooms_;
+}
+
+void StreamFunctions::Drop(std::uint64_t doom) {
   std::list<Entry> dropped;  // What they own may take locks of its own.
   const MutexLock lock(mutex_);
   for (auto it = entries_.begin(); it != entries_.end();) {
     const auto next = std::next(it);
-    if (it->context == context) dropped.splice(dropped.end(), entries_, it);
+    if (it->doom == doom) dropped.splice(dropped.end(), entries_, it);
     it = next;
   }
 }

@@ -57,20 +57,24 @@ class StreamFunctions {
   // may still be using what it owns.
   CUresult Enqueue(const driver::Table& driver, CUcontext context, CUstream stream,
                    std::function<void()> function, bool keep) EXCLUDES(mutex_);
+  // The context is about to end; another one may then have its address. Returns what Drop asks for.
+  std::uint64_t Doom(CUcontext context) EXCLUDES(mutex_);
   // The driver has destroyed the context and calls none of its functions any more.
-  void Drop(CUcontext context) EXCLUDES(mutex_);
+  void Drop(std::uint64_t doom) EXCLUDES(mutex_);
 
  private:
   struct Entry {
     StreamFunctions* owner;
-    CUcontext context;
+    CUcontext context;  // nullptr when doomed.
     std::list<Entry>::iterator self;
     std::function<void()> function;
+    std::uint64_t doom = 0;
   };
   static void Reached(void* entry);
 
   Mutex mutex_;
   std::list<Entry> entries_ GUARDED_BY(mutex_);
+  std::uint64_t dooms_ GUARDED_BY(mutex_) = 0;
 };
 
 // Streams and events used to wait for other events and streams; one pair is in use by one wait.
