@@ -233,81 +233,78 @@ CUresult Graphs::UpdateCapture(CUstream stream, bool per_thread, const Dependenc
 }
 
 CUresult Graphs::AddCaptured(StreamCapture* capture, NodeWork work, Node** node) {
-  const CUresult result = Add(capture->capture->graph, capture->after, std::move(work), node);
-  if (result == CUDA_SUCCESS) capture->after = {{*node, {}}};
-  return result;
+  Node* added = nullptr;
+  const CUresult result = Add(capture->capture->graph, capture->after, std::move(work), &added);
+  if (result != CUDA_SUCCESS) return result;
+  capture->after = {{added, {}}};
+  if (node != nullptr) *node = added;
+  return CUDA_SUCCESS;
 }
 
-bool Graphs::Capture(CUstream stream, bool per_thread, NodeWork work, CUresult* result) {
+// Lets `body` answer the call if the stream is being captured.
+template <typename Body>
+bool Graphs::InCapture(CUstream stream, bool per_thread, CUresult* result, Body&& body) {
   const MutexLock lock(mutex_);
   StreamInfo info;
   StreamCapture* capture = nullptr;
   const Use use = Enter(stream, per_thread, &info, &capture, result);
-  if (use != Use::kCaptured) return use == Use::kRefused;
-  if (work.type == CU_GRAPH_NODE_TYPE_MEMCPY) {
-    *result = backend_.CheckCopy(work.copy);
-  } else if (work.type == CU_GRAPH_NODE_TYPE_MEMSET) {
-    *result = backend_.CheckFill(work.fill);
-  } else {
-    *result = CUDA_SUCCESS;
-  }
-  if (*result != CUDA_SUCCESS) return true;
-  if (work.context == nullptr) work.context = info.context;
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
-  return true;
+  if (use == Use::kCaptured) *result = body(info, capture);
+  return use != Use::kFree;
+}
+
+bool Graphs::Capture(CUstream stream, bool per_thread, NodeWork work, CUresult* result) {
+  return InCapture(stream, per_thread, result,
+                   [&](const StreamInfo& info, StreamCapture* capture) REQUIRES(mutex_) {
+                     CUresult valid = CUDA_SUCCESS;
+                     if (work.type == CU_GRAPH_NODE_TYPE_MEMCPY) {
+                       valid = backend_.CheckCopy(work.copy);
+                     } else if (work.type == CU_GRAPH_NODE_TYPE_MEMSET) {
+                       valid = backend_.CheckFill(work.fill);
+                     }
+                     if (valid != CUDA_SUCCESS) return valid;
+                     if (work.context == nullptr) work.context = info.context;
+                     return AddCaptured(capture, std::move(work));
+                   });
 }
 
 bool Graphs::CaptureLaunch(CUstream stream, bool per_thread, const CUDA_KERNEL_NODE_PARAMS& params,
                            std::vector<CUlaunchAttribute> attributes, CUresult* result) {
-  const MutexLock lock(mutex_);
-  StreamInfo info;
-  StreamCapture* capture = nullptr;
-  const Use use = Enter(stream, per_thread, &info, &capture, result);
-  if (use != Use::kCaptured) return use == Use::kRefused;
-  NodeWork work;
-  CUDA_KERNEL_NODE_PARAMS own = params;
-  if (own.ctx == nullptr) own.ctx = info.context;
-  *result = ReadKernel(&own, &work);
-  if (*result != CUDA_SUCCESS) return true;
-  work.kernel.attributes = std::move(attributes);
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
-  return true;
+  return InCapture(stream, per_thread, result,
+                   [&](const StreamInfo& info, StreamCapture* capture) REQUIRES(mutex_) {
+                     NodeWork work;
+                     CUDA_KERNEL_NODE_PARAMS own = params;
+                     if (own.ctx == nullptr) own.ctx = info.context;
+                     const CUresult valid = ReadKernel(&own, &work);
+                     if (valid != CUDA_SUCCESS) return valid;
+                     work.kernel.attributes = std::move(attributes);
+                     return AddCaptured(capture, std::move(work));
+                   });
 }
 
 bool Graphs::CaptureAlloc(CUstream stream, bool per_thread, CUDA_MEM_ALLOC_NODE_PARAMS params,
                           CUdeviceptr* address, CUresult* result) {
-  const MutexLock lock(mutex_);
-  StreamInfo info;
-  StreamCapture* capture = nullptr;
-  const Use use = Enter(stream, per_thread, &info, &capture, result);
-  if (use != Use::kCaptured) return use == Use::kRefused;
-  NodeWork work;
-  *result = address == nullptr ? CUDA_ERROR_INVALID_VALUE : ReadAlloc(&params, &work);
-  if (*result != CUDA_SUCCESS) return true;
-  const auto memory = work.memory;
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
-  if (*result == CUDA_SUCCESS) {
-    memory_[memory->address] = memory;
-    *address = memory->address;
-  }
-  return true;
+  return InCapture(stream, per_thread, result,
+                   [&](const StreamInfo&, StreamCapture* capture) REQUIRES(mutex_) {
+                     if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
+                     NodeWork work;
+                     CUresult done = ReadAlloc(&params, &work);
+                     if (done != CUDA_SUCCESS) return done;
+                     const auto memory = work.memory;
+                     done = AddCaptured(capture, std::move(work));
+                     if (done != CUDA_SUCCESS) return done;
+                     memory_[memory->address] = memory;
+                     *address = memory->address;
+                     return CUDA_SUCCESS;
+                   });
 }
 
 bool Graphs::CaptureFree(CUstream stream, bool per_thread, CUdeviceptr address, CUresult* result) {
-  const MutexLock lock(mutex_);
-  StreamInfo info;
-  StreamCapture* capture = nullptr;
-  const Use use = Enter(stream, per_thread, &info, &capture, result);
-  if (use != Use::kCaptured) return use == Use::kRefused;
-  NodeWork work;
-  *result = ReadFree(capture->capture->graph, address, &work);
-  if (*result != CUDA_SUCCESS) return true;
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
-  return true;
+  return InCapture(stream, per_thread, result,
+                   [&](const StreamInfo&, StreamCapture* capture) REQUIRES(mutex_) {
+                     NodeWork work;
+                     const CUresult valid = ReadFree(capture->capture->graph, address, &work);
+                     return valid != CUDA_SUCCESS ? valid : AddCaptured(capture, std::move(work));
+                   });
 }
 
 bool Graphs::CaptureRecord(CUstream stream, bool per_thread, CUevent event, unsigned flags,
@@ -333,8 +330,7 @@ bool Graphs::CaptureRecord(CUstream stream, bool per_thread, CUevent event, unsi
   NodeWork work;
   work.type = CU_GRAPH_NODE_TYPE_EVENT_RECORD;
   work.event = event;
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
+  *result = AddCaptured(capture, std::move(work));
   return true;
 }
 
@@ -388,8 +384,7 @@ bool Graphs::CaptureWait(CUstream stream, bool per_thread, CUevent event, unsign
   NodeWork work;
   work.type = CU_GRAPH_NODE_TYPE_WAIT_EVENT;
   work.event = event;
-  Node* node = nullptr;
-  *result = AddCaptured(capture, std::move(work), &node);
+  *result = AddCaptured(capture, std::move(work));
   return true;
 }
 

@@ -337,20 +337,14 @@ CUresult Graphs::AddNode(CUgraphNode* node, CUgraph graph, const Dependencies& a
   if (params == nullptr) return CUDA_ERROR_INVALID_VALUE;
   switch (params->type) {
     case CU_GRAPH_NODE_TYPE_KERNEL: {
-      const auto& from = params->kernel;
-      const CUDA_KERNEL_NODE_PARAMS kernel{from.func,      from.gridDimX,       from.gridDimY,
-                                           from.gridDimZ,  from.blockDimX,      from.blockDimY,
-                                           from.blockDimZ, from.sharedMemBytes, from.kernelParams,
-                                           from.extra,     from.kern,           from.ctx};
+      const CUDA_KERNEL_NODE_PARAMS kernel = KernelOf(*params);
       return AddKernel(node, graph, after, &kernel);
     }
     case CU_GRAPH_NODE_TYPE_MEMCPY:
       return AddCopy(node, graph, after, &params->memcpy.copyParams, params->memcpy.copyCtx);
     case CU_GRAPH_NODE_TYPE_MEMSET: {
-      const auto& from = params->memset;
-      const CUDA_MEMSET_NODE_PARAMS fill{from.dst,         from.pitch, from.value,
-                                         from.elementSize, from.width, from.height};
-      return AddFill(node, graph, after, &fill, from.ctx);
+      const CUDA_MEMSET_NODE_PARAMS fill = FillOf(*params);
+      return AddFill(node, graph, after, &fill, params->memset.ctx);
     }
     case CU_GRAPH_NODE_TYPE_HOST: {
       const CUDA_HOST_NODE_PARAMS host{params->host.fn, params->host.userData};

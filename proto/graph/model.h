@@ -93,6 +93,10 @@ inline bool SameData(const CUgraphEdgeData& a, const CUgraphEdgeData& b) noexcep
   return a.from_port == b.from_port && a.to_port == b.to_port && a.type == b.type;
 }
 
+// The parameters of one kind of node, out of those of any.
+CUDA_KERNEL_NODE_PARAMS KernelOf(const CUgraphNodeParams& params);
+CUDA_MEMSET_NODE_PARAMS FillOf(const CUgraphNodeParams& params);
+
 // Makes an edge unless it exists.
 bool Connect(Node* from, Node* to, const CUgraphEdgeData& data);
 // The nodes of a graph so that each comes behind those it depends on; false if there is a cycle.

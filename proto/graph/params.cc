@@ -60,6 +60,17 @@ CUresult PackParameters(std::span<const ParameterPlace> places, std::size_t byte
   return CUDA_SUCCESS;
 }
 
+CUDA_KERNEL_NODE_PARAMS KernelOf(const CUgraphNodeParams& params) {
+  const auto& from = params.kernel;
+  return {from.func,         from.gridDimX,  from.gridDimY,  from.gridDimZ,
+          from.blockDimX,    from.blockDimY, from.blockDimZ, from.sharedMemBytes,
+          from.kernelParams, from.extra,     from.kern,      from.ctx};
+}
+CUDA_MEMSET_NODE_PARAMS FillOf(const CUgraphNodeParams& params) {
+  const auto& from = params.memset;
+  return {from.dst, from.pitch, from.value, from.elementSize, from.width, from.height};
+}
+
 CUresult Graphs::ReadKernel(const CUDA_KERNEL_NODE_PARAMS* params, NodeWork* work) {
   if (params == nullptr) return CUDA_ERROR_INVALID_VALUE;
   // One of the two says what runs.
@@ -296,20 +307,14 @@ CUresult Graphs::SetNode(CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* 
   if (params == nullptr) return CUDA_ERROR_INVALID_VALUE;
   switch (params->type) {
     case CU_GRAPH_NODE_TYPE_KERNEL: {
-      const auto& from = params->kernel;
-      const CUDA_KERNEL_NODE_PARAMS kernel{from.func,      from.gridDimX,       from.gridDimY,
-                                           from.gridDimZ,  from.blockDimX,      from.blockDimY,
-                                           from.blockDimZ, from.sharedMemBytes, from.kernelParams,
-                                           from.extra,     from.kern,           from.ctx};
+      const CUDA_KERNEL_NODE_PARAMS kernel = KernelOf(*params);
       return SetKernel(exec, node, &kernel);
     }
     case CU_GRAPH_NODE_TYPE_MEMCPY:
       return SetCopy(exec, node, &params->memcpy.copyParams, params->memcpy.copyCtx);
     case CU_GRAPH_NODE_TYPE_MEMSET: {
-      const auto& from = params->memset;
-      const CUDA_MEMSET_NODE_PARAMS fill{from.dst,         from.pitch, from.value,
-                                         from.elementSize, from.width, from.height};
-      return SetFill(exec, node, &fill, from.ctx);
+      const CUDA_MEMSET_NODE_PARAMS fill = FillOf(*params);
+      return SetFill(exec, node, &fill, params->memset.ctx);
     }
     case CU_GRAPH_NODE_TYPE_HOST: {
       const CUDA_HOST_NODE_PARAMS host{params->host.fn, params->host.userData};

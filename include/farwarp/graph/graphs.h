@@ -251,7 +251,10 @@ class Graphs {
   enum class Use { kFree, kCaptured, kRefused };
   Use Enter(CUstream stream, bool per_thread, StreamInfo* info, StreamCapture** capture,
             CUresult* result) REQUIRES(mutex_);
-  CUresult AddCaptured(StreamCapture* capture, NodeWork work, Node** node) REQUIRES(mutex_);
+  template <typename Body>
+  bool InCapture(CUstream stream, bool per_thread, CUresult* result, Body&& body) EXCLUDES(mutex_);
+  CUresult AddCaptured(StreamCapture* capture, NodeWork work, Node** node = nullptr)
+      REQUIRES(mutex_);
 
   Backend& backend_;
   std::atomic<unsigned> captures_active_{0};
