@@ -53,20 +53,6 @@ CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bo
   return late != CUDA_SUCCESS ? late : result;
 }
 
-// Makes commands of the calling thread travel in another context for a scope.
-class TravelIn {
- public:
-  explicit TravelIn(wire::Handle context) : before_(CallingThreadContext()) {
-    SetCallingThreadContext(context.bits());
-  }
-  ~TravelIn() { SetCallingThreadContext(before_); }
-  TravelIn(const TravelIn&) = delete;
-  TravelIn& operator=(const TravelIn&) = delete;
-
- private:
-  const std::uint64_t before_;
-};
-
 }  // namespace
 
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {

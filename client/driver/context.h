@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "client/driver/work.h"
+#include "client/session/session.h"
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/wire/handle.h"
@@ -46,6 +47,21 @@ struct Context {
   std::atomic<std::uint64_t> copies{0};
   Mutex copy_mutex;
   wire::Handle copy_event GUARDED_BY(copy_mutex);
+};
+
+// Makes commands of the calling thread travel in another context for a scope, and books what fails
+// on that one.
+class TravelIn {
+ public:
+  explicit TravelIn(wire::Handle context) : before_(CallingThreadContext()) {
+    SetCallingThreadContext(context.bits());
+  }
+  ~TravelIn() { SetCallingThreadContext(before_); }
+  TravelIn(const TravelIn&) = delete;
+  TravelIn& operator=(const TravelIn&) = delete;
+
+ private:
+  const std::uint64_t before_;
 };
 
 // Ends a context here: its memory, streams, events, modules and host blocks. `announce` posts the

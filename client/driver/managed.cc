@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "client/driver/callbacks.h"
+#include "client/driver/context.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/base/log.h"
@@ -20,20 +21,6 @@ using wire::IdOf;
 using wire::InternalCommand;
 
 namespace {
-
-// The calling thread's commands travel in another context for a while.
-class InContext {
- public:
-  explicit InContext(wire::Handle context) : before_(CallingThreadContext()) {
-    SetCallingThreadContext(context.bits());
-  }
-  ~InContext() { SetCallingThreadContext(before_); }
-  InContext(const InContext&) = delete;
-  InContext& operator=(const InContext&) = delete;
-
- private:
-  const std::uint64_t before_;
-};
 
 void* At(std::uint64_t address) {
   return reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
@@ -162,7 +149,7 @@ Managed::Range Managed::Find(std::uint64_t address) {
 }
 
 CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
-  const InContext in_context(block.context_handle);
+  const TravelIn travel(block.context_handle);
   CUstream stream = nullptr;
   if (Callbacks::OnThread()) {
     // The stream that called the host function waits for it, so that nothing may wait for that
@@ -274,7 +261,7 @@ CUresult Managed::BeforeWork(const Caller& caller) {
   const MutexLock lock(mutex_);
   std::vector<std::pair<wire::Handle, Context*>> flushed;
   for (auto& [address, block] : blocks_) {
-    const InContext in_context(block.context_handle);
+    const TravelIn travel(block.context_handle);
     bool wrote = false;
     for (std::size_t i = 0; i < block.chunks.size(); ++i) {
       if (block.chunks[i] == State::kDevice) continue;
@@ -294,7 +281,7 @@ CUresult Managed::BeforeWork(const Caller& caller) {
   }
   present_.store(false, std::memory_order_relaxed);
   for (const auto& [handle, context] : flushed) {
-    const InContext in_context(handle);
+    const TravelIn travel(handle);
     // Streams beside the legacy one wait for an event; another context's for the copy itself.
     const CUresult result = context == caller.context
                                 ? NoteSynchronousCopy(process_, handle, *context)
