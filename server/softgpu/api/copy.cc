@@ -77,8 +77,7 @@ bool Locate(Driver& driver, Side side, std::uint64_t address, std::uint64_t byte
 template <typename Body>
 void WhileAllocated(Driver& driver, Context& context, const Place& to, const Place& from,
                     Body&& body) {
-  const InUse::Entry writing(driver.in_use, to.range);
-  const InUse::Entry reading(driver.in_use, from.range);
+  const InUse::Entry entry(driver.in_use, to.range, from.range);
   if ((to.pinned && !driver.allocations.Covers(to.range.address, to.range.bytes, true)) ||
       (from.pinned && !driver.allocations.Covers(from.range.address, from.range.bytes, false))) {
     FARWARP_LOG(kError,

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
 
 #include "farwarp/base/thread_annotations.h"
 
@@ -22,25 +21,34 @@ class InUse {
     std::uint64_t address;
     std::uint64_t bytes;
   };
-  // One range for as long as it lives.
+  // What one copy writes and reads, for as long as it lives; either may be empty. Linked by itself,
+  // so that entering allocates nothing.
   class Entry {
    public:
-    Entry(InUse& owner, Range range) : owner_(owner) {
+    Entry(InUse& owner, Range to, Range from) : owner_(owner), to_(to), from_(from) {
       const MutexLock lock(owner_.mutex_);
-      owner_.ranges_.push_front(range);
-      at_ = owner_.ranges_.begin();
+      next_ = owner_.first_;
+      if (next_ != nullptr) next_->link_ = &next_;
+      link_ = &owner_.first_;
+      owner_.first_ = this;
     }
     ~Entry() {
       const MutexLock lock(owner_.mutex_);
-      owner_.ranges_.erase(at_);
+      *link_ = next_;
+      if (next_ != nullptr) next_->link_ = link_;
       owner_.left_.NotifyAll();
     }
     Entry(const Entry&) = delete;
     Entry& operator=(const Entry&) = delete;
 
    private:
+    friend class InUse;
     InUse& owner_;
-    std::list<Range>::iterator at_;
+    const Range to_;
+    const Range from_;
+    // Guarded by the owner's lock.
+    Entry* next_ = nullptr;
+    Entry** link_ = nullptr;  // What points here.
   };
 
   // Returns when no entry touches the range.
@@ -50,18 +58,19 @@ class InUse {
   }
 
  private:
+  static bool Overlap(Range a, Range b) noexcept {
+    return a.address < b.address + b.bytes && b.address < a.address + a.bytes;
+  }
   bool Touches(Range range) const REQUIRES(mutex_) {
-    for (const Range& one : ranges_) {
-      if (one.address < range.address + range.bytes && range.address < one.address + one.bytes) {
-        return true;
-      }
+    for (const Entry* entry = first_; entry != nullptr; entry = entry->next_) {
+      if (Overlap(entry->to_, range) || Overlap(entry->from_, range)) return true;
     }
     return false;
   }
 
   Mutex mutex_;
   CondVar left_;
-  std::list<Range> ranges_ GUARDED_BY(mutex_);
+  Entry* first_ GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace farwarp::softgpu
