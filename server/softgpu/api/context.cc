@@ -209,20 +209,12 @@ std::shared_ptr<Work> Context::EnqueueAlways(const std::shared_ptr<Stream>& stre
                                              Work::Body body, const std::shared_ptr<Work>& also) {
   // Host functions may put nothing in, so a thread that waits here holds up no work.
   TakeRoom();
-  // Gives the room back however the body ends, and also if the work never comes to be.
-  struct Room {
-    explicit Room(std::shared_ptr<Context> c) : context(std::move(c)) {}
-    Room(const Room&) = delete;
-    Room& operator=(const Room&) = delete;
-    ~Room() { context->GiveRoom(); }
-    const std::shared_ptr<Context> context;
-  };
-  auto room = std::make_shared<Room>(shared_from_this());
-  auto whole = [room, inner = std::move(body)] {
-    if (inner != nullptr) inner();
-  };
-  room.reset();
-  return Submit(stream, std::make_shared<Work>(lane, stream->priority(), std::move(whole)), also);
+  // Gives the room back however the work ends, and also if it never comes to be.
+  const auto give = [self = shared_from_this()](const void*) { self->GiveRoom(); };
+  std::shared_ptr<const void> room(static_cast<const void*>(nullptr), give);
+  return Submit(stream,
+                std::make_shared<Work>(lane, stream->priority(), std::move(body), std::move(room)),
+                also);
 }
 
 void Context::TakeRoom() {

@@ -34,15 +34,17 @@ void Work::Wait() const noexcept {
 }
 
 void Work::Run() noexcept {
-  if (body_ == nullptr) return;
-  in_host_function = lane_ == Lane::kHost;
-  try {
-    body_();
-  } catch (const std::exception& error) {
-    FARWARP_LOG(kError, "softgpu: an asynchronous operation failed: %s", error.what());
+  if (body_ != nullptr) {
+    in_host_function = lane_ == Lane::kHost;
+    try {
+      body_();
+    } catch (const std::exception& error) {
+      FARWARP_LOG(kError, "softgpu: an asynchronous operation failed: %s", error.what());
+    }
+    in_host_function = false;
+    body_ = nullptr;
   }
-  in_host_function = false;
-  body_ = nullptr;
+  held_ = nullptr;
 }
 
 bool Executor::InHostFunction() noexcept {

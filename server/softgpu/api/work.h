@@ -30,8 +30,9 @@ class Work : public std::enable_shared_from_this<Work> {
 
   // A body on kInline runs in whichever thread ends the last predecessor and must be brief. An
   // empty body is allowed: then this is a mere point in time. Lower numbers have higher priority.
-  Work(Lane lane, int priority, Body body)
-      : lane_(lane), priority_(priority), body_(std::move(body)) {}
+  // `held` is let go when the body has run, or with the Work if it never runs.
+  Work(Lane lane, int priority, Body body, std::shared_ptr<const void> held = nullptr)
+      : lane_(lane), priority_(priority), held_(std::move(held)), body_(std::move(body)) {}
 
   // Orders this after `before`, which may be null or over. Only before Submit.
   void After(const std::shared_ptr<Work>& before);
@@ -47,6 +48,7 @@ class Work : public std::enable_shared_from_this<Work> {
   const Lane lane_;
   const int priority_;
   std::uint64_t sequence_ = 0;
+  std::shared_ptr<const void> held_;  // Outlives the body.
   Body body_;
   // Unfinished predecessors, plus one until Submit.
   std::atomic<std::uint32_t> blockers_{1};
