@@ -4,12 +4,11 @@
 #include <utility>
 
 #include "farwarp/graph/graphs.h"
+#include "farwarp/graph/parameters.h"
 #include "proto/graph/model.h"
 
 namespace farwarp::graph {
 namespace {
-
-constexpr std::size_t kMaxParameterBytes = 32764;
 
 // The parameter buffer from `extra`: pairs of a key and a value, ended by CU_LAUNCH_PARAM_END.
 CUresult ReadExtra(void** extra, const void** buffer, std::size_t* bytes) {
@@ -29,34 +28,16 @@ CUresult ReadExtra(void** extra, const void** buffer, std::size_t* bytes) {
 
 }  // namespace
 
-CUresult PackParameters(std::span<const ParameterPlace> places, std::size_t bytes,
-                        void** kernel_params, void** extra, std::vector<std::byte>* packed) {
-  if (bytes > kMaxParameterBytes || (kernel_params != nullptr && extra != nullptr)) {
+CUresult PackExtra(void** extra, std::size_t needed, std::vector<std::byte>* packed) {
+  const void* buffer = nullptr;
+  std::size_t bytes = 0;
+  const CUresult result = ReadExtra(extra, &buffer, &bytes);
+  if (result != CUDA_SUCCESS) return result;
+  // Padding behind the last parameter may be missing, a parameter may not.
+  if (bytes > kMaxParameterBytes || bytes < needed || (buffer == nullptr && bytes != 0)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  packed->assign(bytes, std::byte{0});
-  for (const ParameterPlace& place : places) {
-    if (place.bytes > bytes || place.offset > bytes - place.bytes) return CUDA_ERROR_INVALID_VALUE;
-  }
-  if (extra != nullptr) {
-    const void* buffer = nullptr;
-    std::size_t given = 0, needed = 0;
-    const CUresult result = ReadExtra(extra, &buffer, &given);
-    if (result != CUDA_SUCCESS) return result;
-    for (const ParameterPlace& place : places) {
-      needed = std::max<std::size_t>(needed, place.offset + place.bytes);
-    }
-    if (given < needed || (buffer == nullptr && needed != 0)) return CUDA_ERROR_INVALID_VALUE;
-    if (needed != 0) std::memcpy(packed->data(), buffer, needed);
-    return CUDA_SUCCESS;
-  }
-  if (kernel_params == nullptr) {
-    return places.empty() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  }
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    if (kernel_params[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    std::memcpy(packed->data() + places[i].offset, kernel_params[i], places[i].bytes);
-  }
+  if (needed != 0) std::memcpy(packed->data(), buffer, needed);
   return CUDA_SUCCESS;
 }
 

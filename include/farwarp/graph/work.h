@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "cuda/driver_api.h"
@@ -109,9 +108,5 @@ class Backend {
   virtual CUresult Instantiate(const Plan& plan, unsigned long long flags,
                                std::unique_ptr<Executable>* executable) = 0;
 };
-
-// Copies the parameters of a launch into the order and layout of the kernel's buffer.
-CUresult PackParameters(std::span<const ParameterPlace> places, std::size_t bytes,
-                        void** kernel_params, void** extra, std::vector<std::byte>* packed);
 
 }  // namespace farwarp::graph

@@ -284,9 +284,9 @@ bool CaptureHost(CUstream stream, CUhostFn function, void* data, CUresult* resul
 }
 
 bool CaptureLaunch(CUstream stream, const CUDA_KERNEL_NODE_PARAMS& params,
-                   std::vector<CUlaunchAttribute> attributes, CUresult* result) {
-  return Capturing() &&
-         graphs.load()->CaptureLaunch(stream, false, params, std::move(attributes), result);
+                   std::span<const CUlaunchAttribute> attributes, CUresult* result) {
+  return Capturing() && graphs.load()->CaptureLaunch(
+                            stream, false, params, {attributes.begin(), attributes.end()}, result);
 }
 
 CUresult CheckCapturedStream(CUstream stream) {

@@ -2,7 +2,7 @@
 // one model of the process. Thread-safe.
 #pragma once
 
-#include <vector>
+#include <span>
 
 #include "farwarp/graph/graphs.h"
 #include "server/softgpu/api/copy.h"
@@ -18,7 +18,7 @@ bool CaptureCopy(CUstream stream, const CUDA_MEMCPY3D& copy, bool synchronous, C
 bool CaptureFill(CUstream stream, const Fill& fill, bool synchronous, CUresult* result);
 bool CaptureHost(CUstream stream, CUhostFn function, void* data, CUresult* result);
 bool CaptureLaunch(CUstream stream, const CUDA_KERNEL_NODE_PARAMS& params,
-                   std::vector<CUlaunchAttribute> attributes, CUresult* result);
+                   std::span<const CUlaunchAttribute> attributes, CUresult* result);
 
 // The questions of graphs.h while something is being captured; CUDA_SUCCESS otherwise.
 CUresult CheckCapturedStream(CUstream stream);

@@ -1,10 +1,10 @@
 // Launches: checks a configuration as CUDA does, packs the parameters, queues the kernel, and turns
 // the engine's faults into CUDA's errors.
-#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "farwarp/base/log.h"
+#include "farwarp/graph/parameters.h"
 #include "server/softgpu/api/graph_backend.h"
 #include "server/softgpu/api/launch.h"
 #include "server/softgpu/api/module.h"
@@ -22,7 +22,6 @@ struct Shape {
   bool cooperative = false;
 };
 
-constexpr std::uint64_t kMaxParamBytes = 32764;
 std::atomic<std::uint64_t> next_grid{1};
 
 bool Match(const Dim3& a, const Dim3& b) {
@@ -57,51 +56,6 @@ CUresult CheckShape(const Function& function, const Shape& shape) {
       ActiveBlocks(use, static_cast<int>(shape.block.count()), shape.shared_bytes) *
       function.context()->device().multiprocessors());
   return shape.grid.count() > resident ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
-}
-
-// The parameter buffer from `extra`: pairs of a key and a value, ended by CU_LAUNCH_PARAM_END.
-CUresult PackExtra(const KernelInfo& info, void** extra, std::vector<std::byte>* params) {
-  const void* buffer = nullptr;
-  std::size_t bytes = 0;
-  constexpr int kMaxPairs = 8;
-  for (int i = 0;; i += 2) {
-    if (i == 2 * kMaxPairs) return CUDA_ERROR_INVALID_VALUE;
-    if (extra[i] == CU_LAUNCH_PARAM_END) break;
-    if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
-      buffer = extra[i + 1];
-    } else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE && extra[i + 1] != nullptr) {
-      std::memcpy(&bytes, extra[i + 1], sizeof bytes);
-    } else {
-      return CUDA_ERROR_INVALID_VALUE;
-    }
-  }
-  if (bytes > kMaxParamBytes || (buffer == nullptr && bytes != 0)) return CUDA_ERROR_INVALID_VALUE;
-  // Padding behind the last parameter may be missing, a parameter may not.
-  std::size_t needed = 0;
-  for (const KernelParam& param : info.params) {
-    needed = std::max<std::size_t>(needed, param.offset + param.bytes);
-  }
-  if (bytes < needed) return CUDA_ERROR_INVALID_VALUE;
-  if (needed != 0) std::memcpy(params->data(), buffer, needed);
-  return CUDA_SUCCESS;
-}
-
-CUresult PackParams(const KernelInfo& info, void** kernel_params, void** extra,
-                    std::vector<std::byte>* params) {
-  params->assign(info.param_bytes, std::byte{0});
-  if (kernel_params != nullptr && extra != nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (extra != nullptr) return PackExtra(info, extra, params);
-  if (info.params.empty()) return CUDA_SUCCESS;
-  if (kernel_params == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  for (std::size_t i = 0; i < info.params.size(); ++i) {
-    if (kernel_params[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    const KernelParam& param = info.params[i];
-    if (param.bytes > params->size() || param.offset > params->size() - param.bytes) {
-      return CUDA_ERROR_INVALID_VALUE;
-    }
-    std::memcpy(params->data() + param.offset, kernel_params[i], param.bytes);
-  }
-  return CUDA_SUCCESS;
 }
 
 CUresult ResultOf(FaultKind kind) {
@@ -220,10 +174,11 @@ CUresult Launch(Driver& driver, Context& context, const std::shared_ptr<Stream>&
   CUresult result = FindReady(driver, context.shared_from_this(), handle, shape, &function);
   if (result != CUDA_SUCCESS) return result;
   std::vector<std::byte> params;
-  result = PackParams(function->kernel().info(), kernel_params, extra, &params);
+  const KernelInfo& info = function->kernel().info();
+  result = graph::PackParameters(info.params, info.param_bytes, kernel_params, extra, &params);
   if (result != CUDA_SUCCESS) {
     FARWARP_LOG(kInfo, "softgpu: launch of %s refused: parameters are missing or too short",
-                function->kernel().info().name.c_str());
+                info.name.c_str());
     return result;
   }
   context.Enqueue(stream, Lane::kKernel,
@@ -281,11 +236,11 @@ CUDA_KERNEL_NODE_PARAMS NodeOf(CUfunction function, const Shape& shape, void** k
   return node;
 }
 
-std::vector<CUlaunchAttribute> CooperativeAttribute() {
+CUlaunchAttribute CooperativeAttribute() {
   CUlaunchAttribute attribute{};
   attribute.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
   attribute.value.cooperative = 1;
-  return {attribute};
+  return attribute;
 }
 
 Shape ShapeOf(const graph::KernelWork& kernel) {
@@ -364,8 +319,9 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     const Shape shape{
         {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, true};
+    const CUlaunchAttribute cooperative = CooperativeAttribute();
     if (CUresult captured; CaptureLaunch(hStream, NodeOf(f, shape, kernelParams, nullptr),
-                                         CooperativeAttribute(), &captured)) {
+                                         {&cooperative, 1}, &captured)) {
       return captured;
     }
     return Launch(driver, context, s, f, shape, kernelParams, nullptr);
@@ -391,9 +347,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction f, void** ker
                     false};
         const CUresult result = ApplyAttributes(*config, &shape);
         if (result != CUDA_SUCCESS) return result;
-        if (CUresult captured;
-            CaptureLaunch(config->hStream, NodeOf(f, shape, kernelParams, extra),
-                          {config->attrs, config->attrs + config->numAttrs}, &captured)) {
+        if (CUresult captured; CaptureLaunch(config->hStream, NodeOf(f, shape, kernelParams, extra),
+                                             {config->attrs, config->numAttrs}, &captured)) {
           return captured;
         }
         return Launch(driver, context, s, f, shape, kernelParams, extra);

@@ -162,7 +162,9 @@ class Share {
                                                request.limits.resident_blocks_per_worker);
     for (;;) {
       if (request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed)) Cancel();
-      if (std::chrono::steady_clock::now() > grid_.until) TimeOut();
+      if (request.time_limit.count() > 0 && std::chrono::steady_clock::now() > grid_.until) {
+        TimeOut();
+      }
       if (grid_.stop.load(std::memory_order_relaxed)) return;
       bool waiting = true;
       for (size_t k = 0; k < residents_.size();) {
