@@ -109,6 +109,19 @@ class FinisherTest : public testing::Test {
   Loop loop_{{256 * kMiB}};
   server::driver::Table* table_ = nullptr;
   CUcontext context_ = nullptr;
+  // 128 MiB have been freed, and their unmapping stands at the gate.
+  void HoldAnUnmap() {
+    table_->cuMemUnmap = [](CUdeviceptr address, std::size_t bytes) {
+      gate->Pass();
+      return real.cuMemUnmap(address, bytes);
+    };
+    CUdeviceptr big = 0;
+    ASSERT_EQ(cu::cuMemAlloc_v2(&big, 128 * kMiB), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuMemFree_v2(big), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+    ASSERT_TRUE(gate_.WaitUntilReached());
+  }
+
   CUmodule module_ = nullptr;
   CUfunction fill_ = nullptr;
   CUdeviceptr memory_ = 0;
@@ -116,15 +129,7 @@ class FinisherTest : public testing::Test {
 };
 
 TEST_F(FinisherTest, NobodyWaitsForAnUnmap) {
-  table_->cuMemUnmap = [](CUdeviceptr address, std::size_t bytes) {
-    gate->Pass();
-    return real.cuMemUnmap(address, bytes);
-  };
-  CUdeviceptr big = 0;
-  ASSERT_EQ(cu::cuMemAlloc_v2(&big, 128 * kMiB), CUDA_SUCCESS);
-  ASSERT_EQ(cu::cuMemFree_v2(big), CUDA_SUCCESS);
-  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
-  ASSERT_TRUE(gate_.WaitUntilReached());
+  ASSERT_NO_FATAL_FAILURE(HoldAnUnmap());
   ExpectOthersWork();
   EXPECT_TRUE(gate_.Holds());
   EXPECT_GE(loop_.driver().physical_bytes(), 128 * kMiB);
@@ -246,15 +251,7 @@ TEST_F(FinisherTest, APrimaryContextBeginsAnewOnlyAfterItsEnd) {
 }
 
 TEST_F(FinisherTest, TheSessionEndsBehindWhatItHasQueued) {
-  table_->cuMemUnmap = [](CUdeviceptr address, std::size_t bytes) {
-    gate->Pass();
-    return real.cuMemUnmap(address, bytes);
-  };
-  CUdeviceptr big = 0;
-  ASSERT_EQ(cu::cuMemAlloc_v2(&big, 128 * kMiB), CUDA_SUCCESS);
-  ASSERT_EQ(cu::cuMemFree_v2(big), CUDA_SUCCESS);
-  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
-  ASSERT_TRUE(gate_.WaitUntilReached());
+  ASSERT_NO_FATAL_FAILURE(HoldAnUnmap());
   std::thread opening([this] { gate_.Open(); });
   loop_.Cut();
   opening.join();
