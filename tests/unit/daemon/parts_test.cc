@@ -254,13 +254,13 @@ TEST(WorkerMemory, IsASettingWithALeastSize) {
   EXPECT_THAT(CompleteConfig("host", config).message(), HasSubstr("worker_memory"));
 }
 
-void* Map(std::size_t bytes, int protection, int flags, int fd) {
-  return ::mmap(nullptr, bytes, protection, flags | MAP_NORESERVE, fd, 0);
-}
-
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
     !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 // The sanitizers' own mappings are beyond any limit.
+
+void* Map(std::size_t bytes, int protection, int flags, int fd) {
+  return ::mmap(nullptr, bytes, protection, flags | MAP_NORESERVE, fd, 0);
+}
 
 TEST(WorkerMemoryDeathTest, CountsNeitherReservedNorSharedMemory) {
   EXPECT_EXIT(
