@@ -12,6 +12,14 @@
 namespace farwarp::softgpu {
 namespace {
 
+// The mask need not be saved: the handler is installed with SA_NODEFER, so that the signal stays
+// deliverable. The thread sanitizer puts a handler of its own in front that blocks all signals.
+#if defined(__has_feature)
+constexpr int kSaveMask = __has_feature(thread_sanitizer);
+#else
+constexpr int kSaveMask = 0;
+#endif
+
 struct ThreadState {
   sigjmp_buf back;
   Warp* warp = nullptr;
@@ -140,9 +148,7 @@ void RaiseFault(Warp& warp, FaultKind kind, uint64_t address, uint32_t lanes, co
 }
 
 StepResult GuardedStep(Block& block) {
-  // The mask is not saved: the handler is installed with SA_NODEFER, so that the signal stays
-  // deliverable.
-  if (sigsetjmp(state.back, 0) != 0) {
+  if (sigsetjmp(state.back, kSaveMask) != 0) {
     inside = nullptr;
     Describe(block);
     return StepResult::kFinished;

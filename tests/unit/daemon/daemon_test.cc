@@ -343,7 +343,11 @@ TEST(Handshake, TooManyProgramsAreRefused) {
   EXPECT_EQ(second.farewell()->code, RefusalCode::kBusy);
   first->Disconnect();
   EXPECT_TRUE(server.WaitForWorkers(0));
-  EXPECT_TRUE(Connect(server)->ok());
+  // The daemon counts down only after it has reaped the worker.
+  const auto served = [&] {
+    return WireClient(server.endpoint(), server.lease(), server.secret()).ok();
+  };
+  EXPECT_TRUE(Eventually(served, kQuick)) << server.log();
 }
 
 // --------------------------------------------------------------------------------- life and death

@@ -129,11 +129,6 @@ TEST(Guard, LeavesFaultsOutsideDeviceMemoryToTheProgram) {
 }
 
 TEST(Guard, WorksBesideAHandlerInstalledLater) {
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-  GTEST_SKIP() << "the thread sanitizer keeps handlers of its own between ours and the program's";
-#endif
-#endif
   EXPECT_EQ(RunText(kWild, nullptr).kind, FaultKind::kIllegalAddress);
   LazyPage page;
   InstallProgramHandler();  // Passes on what is not its own.
@@ -147,11 +142,6 @@ TEST(Guard, WorksBesideAHandlerInstalledLater) {
 }
 
 TEST(Guard, LeavesSentSignalsAlone) {
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-  GTEST_SKIP() << "the thread sanitizer keeps handlers of its own between ours and the program's";
-#endif
-#endif
   struct sigaction ignore{};
   ignore.sa_handler = SIG_IGN;
   sigaction(SIGBUS, &ignore, nullptr);
