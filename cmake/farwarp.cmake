@@ -48,10 +48,14 @@ if(FARWARP_COVERAGE)
   add_link_options(-fprofile-instr-generate)
 endif()
 
+# The client's threads live as long as its process: nobody joins them at exit.
+string(CONCAT FARWARP_TSAN_OPTIONS "ignore_noninstrumented_modules=1 report_thread_leaks=0 atexit_sleep_ms=0 "
+              "suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp")
 # Our programs under the thread sanitizer know what is no race of theirs.
 function(farwarp_sanitizer_defaults name)
   if(FARWARP_SANITIZE MATCHES "thread")
     target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/tsan_defaults.cc)
+    target_compile_definitions(${name} PRIVATE FARWARP_TSAN_OPTIONS="${FARWARP_TSAN_OPTIONS}")
   endif()
 endfunction()
 
