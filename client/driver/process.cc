@@ -14,7 +14,7 @@
 #include "client/driver/pools.h"
 #include "client/driver/visible_devices.h"
 #include "client/driver/vmm.h"
-#include "cuda/wire_ids.h"
+#include "cuda/wire_table.h"
 #include "farwarp/base/log.h"
 
 namespace farwarp::client {
@@ -173,14 +173,15 @@ CUresult Process::Connect(Process& process) {
     return CUDA_ERROR_NO_DEVICE;
   }
   Session::Options options;
-  options.table_hash = wire::kTableHash;
+  options.table = wire::kApiTable;
   options.on_host_callback = [&process](std::uint64_t number) {
     process.HostFunctionReached(number);
   };
   auto session = Session::Connect(*grant, std::move(options));
   if (!session.ok()) {
     Complain(session.status().message());
-    return CUDA_ERROR_DEVICE_UNAVAILABLE;
+    return session.status().code() == StatusCode::kVersion ? CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+                                                           : CUDA_ERROR_DEVICE_UNAVAILABLE;
   }
   std::vector<std::uint32_t> ordinals;
   for (const wire::GrantedGpu& gpu : grant->gpus) ordinals.push_back(gpu.ordinal);

@@ -78,6 +78,10 @@ CUresult Command::Seal(std::uint64_t ticket) noexcept NO_THREAD_SAFETY_ANALYSIS 
     Drop();
     return error;
   }
+  if (session_.Unknown(id_)) {
+    Drop();
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
   const std::size_t bytes = session_.tail_.commands.size() - header_ - sizeof(wire::CommandHeader);
   if (bytes > wire::kMaxCommandBytes) {
     Drop();

@@ -15,7 +15,8 @@
 // Between construction and Post/Call the calling thread holds the stream's lock and must not block
 // or run user code, so that the order of commands is the program order across threads. A Command
 // destroyed without Post or Call leaves no trace. If the session is dead or has a sticky error,
-// Post and Call return it without sending.
+// Post and Call return it without sending. A command that the server does not know, because it is
+// of another version, is not sent either: CUDA_ERROR_NOT_SUPPORTED.
 //
 // Before the first command after a change of the calling thread's current context, the constructor
 // inserts a kSetContext command (client/session knows which context the stream's tail is in).

@@ -51,9 +51,14 @@ Result<wire::Buffer> ReceiveHandshake(transport::Channel& channel, wire::FrameKi
   if (header->kind == wire::FrameKind::kRefused) {
     const auto farewell = wire::Farewell::Decode(payload);
     if (!farewell.ok()) return farewell.status();
-    return farewell->code == wire::RefusalCode::kUnauthenticated
-               ? Status::Unauthenticated(farewell->reason)
-               : Status::Unavailable(farewell->reason);
+    switch (farewell->code) {
+      case wire::RefusalCode::kUnauthenticated:
+        return Status::Unauthenticated(farewell->reason);
+      case wire::RefusalCode::kVersion:
+        return Status::Version(farewell->reason);
+      default:
+        return Status::Unavailable(farewell->reason);
+    }
   }
   if (header->kind != wanted) return Status::Invalid("the peer does not speak Farwarp's protocol");
   return payload;
@@ -151,11 +156,11 @@ void Session::ReleaseWindows(std::size_t keep) noexcept {
   }
 }
 
-Status Session::Handshake(const wire::Grant& grant) {
-  const Deadline deadline = Deadline::After(options_.connect_timeout);
+Result<wire::Hello> Session::MakeHello(const wire::Grant& grant) const {
   wire::Hello hello;
+  hello.versions = options_.versions;
+  hello.table_hash = options_.table.hash;
   hello.lease = grant.lease;
-  hello.table_hash = options_.table_hash;
   hello.process_id = static_cast<std::uint32_t>(::getpid());
   hello.process_name = ProcessName();
   hello.windows = windows_;
@@ -163,33 +168,76 @@ Status Session::Handshake(const wire::Grant& grant) {
       static_cast<ssize_t>(hello.nonce.size())) {
     return Status::FromErrno("getrandom", errno);
   }
-  const wire::Buffer hello_payload = hello.Encode();
+  return hello;
+}
+
+Status Session::Handshake(const wire::Grant& grant) {
+  const Deadline deadline = Deadline::After(options_.connect_timeout);
+  const auto hello = MakeHello(grant);
+  if (!hello.ok()) return hello.status();
+  const wire::Buffer hello_payload = hello->Encode();
   FARWARP_RETURN_IF_ERROR(
       SendHandshake(*channel_, wire::FrameKind::kHello, hello_payload, deadline));
-  auto challenge =
+  const auto challenge_payload =
       ReceiveHandshake(*channel_, wire::FrameKind::kChallenge, wire::kMaxHandshakeBytes, deadline);
+  if (!challenge_payload.ok()) return challenge_payload.status();
+  const auto challenge = wire::Challenge::Decode(*challenge_payload);
   if (!challenge.ok()) return challenge.status();
-  if (const auto decoded = wire::Challenge::Decode(*challenge); !decoded.ok()) {
-    return decoded.status();
+  if (!wire::HighestCommon(options_.versions, challenge->versions).has_value()) {
+    return wire::NoCommonVersion(options_.versions, challenge->versions);
+  }
+  const bool tables_travel = wire::TablesTravel(options_.table.hash, challenge->table_hash);
+  auto known = wire::Negotiate(options_.table, tables_travel, challenge->table);
+  if (!known.ok()) return known.status();
+  {
+    const MutexLock lock(mutex_);
+    known_ = std::move(*known);
   }
   wire::Proof proof;
-  proof.digest = wire::ComputeProof(grant.secret, hello_payload, *challenge);
+  if (tables_travel) proof.table = wire::Told(options_.table);
+  proof.digest = wire::ComputeProof(grant.secret, hello_payload, *challenge_payload, proof.table);
   FARWARP_RETURN_IF_ERROR(
       SendHandshake(*channel_, wire::FrameKind::kProof, proof.Encode(), deadline));
-  auto payload =
+  const auto payload =
       ReceiveHandshake(*channel_, wire::FrameKind::kWelcome, wire::kMaxFrameBytes, deadline);
   if (!payload.ok()) return payload.status();
   auto welcome = wire::Welcome::Decode(*payload);
   if (!welcome.ok()) return welcome.status();
-  if (welcome->window >= windows_.size() || welcome->devices.empty()) {
+  return Accept(*challenge, std::move(*welcome));
+}
+
+Status Session::Accept(const wire::Challenge& challenge, wire::Welcome welcome) {
+  // Nothing proves the welcome, so it decides nothing that was agreed on before.
+  if (welcome.protocol != wire::HighestCommon(options_.versions, challenge.versions) ||
+      welcome.table_hash != challenge.table_hash) {
+    return Status::Invalid("the server's welcome is not what was agreed on");
+  }
+  if (welcome.window >= windows_.size() || welcome.devices.empty()) {
     return Status::Invalid("the server's welcome makes no sense");
   }
-  welcome_ = std::move(*welcome);
+  welcome_ = std::move(welcome);
   window_ = windows_[welcome_.window];
   ReleaseWindows(welcome_.window);
   FARWARP_LOG(kInfo, "connected: %zu vGPUs, driver version %d", welcome_.devices.size(),
               welcome_.driver_version);
+  const MutexLock lock(mutex_);
+  if (!known_.all()) {
+    FARWARP_LOG(kInfo,
+                "the server is of another version: %zu of this one's %zu commands are usable",
+                known_.common(), options_.table.entries.size());
+  }
   return Status::Ok();
+}
+
+bool Session::Unknown(std::uint32_t command) noexcept {
+  if (known_.Has(command)) return false;
+  if (known_.FirstRefusal(command)) {
+    FARWARP_LOG(kError,
+                "the server is of another version and does not know %s (command %#x): refused; use "
+                "matching versions of Farwarp",
+                known_.NameOf(command), command);
+  }
+  return true;
 }
 
 void Session::Begin() {

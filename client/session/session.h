@@ -29,6 +29,7 @@
 #include "farwarp/transport/channel.h"
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/handshake.h"
+#include "farwarp/wire/negotiation.h"
 
 namespace farwarp::client {
 
@@ -53,7 +54,8 @@ class Session {
     bool map_window = true;  // Reserve the address window in this process. Off where the server
                              // shares the process (tests).
     std::chrono::milliseconds connect_timeout{2000};
-    std::uint64_t table_hash = 0;  // Of the API table this client was generated from.
+    wire::VersionRange versions;  // Of the protocol that this client speaks.
+    wire::ApiTable table;         // That it was generated from; none: it answers for what it sends.
     // What to do when a host function is reached. Runs on the receiver thread and must not wait.
     std::function<void(std::uint64_t callback)> on_host_callback;
   };
@@ -137,7 +139,11 @@ class Session {
   };
 
   Session(std::unique_ptr<transport::Channel> channel, Options options);
-  Status Handshake(const wire::Grant& grant);
+  Status Handshake(const wire::Grant& grant) EXCLUDES(mutex_);
+  Result<wire::Hello> MakeHello(const wire::Grant& grant) const;
+  Status Accept(const wire::Challenge& challenge, wire::Welcome welcome) EXCLUDES(mutex_);
+  // True, with a line in the log, if the server does not know the command.
+  bool Unknown(std::uint32_t command) noexcept REQUIRES(mutex_);
   void Begin();
 
   // The stream's tail, for Command. LockTail waits while too much is queued; the tail is locked
@@ -179,9 +185,10 @@ class Session {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 
   mutable Mutex mutex_;
-  CondVar tail_drained_;      // A batch was taken to be sent.
-  CondVar bulk_sent_;         // Bytes of attached memory have left.
-  CondVar flusher_wakes_up_;  // There is something to send.
+  CondVar tail_drained_;                     // A batch was taken to be sent.
+  CondVar bulk_sent_;                        // Bytes of attached memory have left.
+  CondVar flusher_wakes_up_;                 // There is something to send.
+  wire::KnownIds known_ GUARDED_BY(mutex_);  // To the server, too.
   Batch tail_ GUARDED_BY(mutex_);
   Batch sending_;  // Of the thread that has `sender_active_`.
   bool sender_active_ GUARDED_BY(mutex_) = false;

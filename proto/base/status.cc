@@ -14,6 +14,8 @@ const char* StatusCodeName(StatusCode code) noexcept {
       return "not found";
     case StatusCode::kUnauthenticated:
       return "unauthenticated";
+    case StatusCode::kVersion:
+      return "version";
     case StatusCode::kLimit:
       return "limit";
     case StatusCode::kTimeout:

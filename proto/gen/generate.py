@@ -3,7 +3,7 @@
 
     generate.py abi OUT            cuda/driver_api.h, cuda/runtime_api.h, their static assertions, cuda/proc_address.{h,cc},
                                    cuda/driver_table.{h,cc}, the version script of libcuda.so.1
-    generate.py table OUT          cuda/wire_ids.h; the client's custom.h, plain.{h,cc}, exports.cc, unsupported.cc; the server's
+    generate.py table OUT          cuda/wire_ids.h, cuda/wire_table.h; the client's custom.h, plain.{h,cc}, exports.cc, unsupported.cc; the server's
                                    cuda_dispatch.{h,cc}; tests of the two against each other, and fuzz seeds; for a
                                    table with a model of its own also cuda/driver_api.h and cuda/driver_table.h
     generate.py stubs OUT IMPLEMENTED SAY
@@ -32,8 +32,10 @@ import model as models  # noqa: E402
 import plain_test  # noqa: E402
 import proc_address  # noqa: E402
 import table as tables  # noqa: E402
+import wire_table  # noqa: E402
 
 DRIVER_MODEL, RUNTIME_MODEL = "cuda-13.0.json", "cudart-13.0.json"
+INTERNAL_COMMANDS = "include/farwarp/wire/internal_command.h"
 
 
 def write(path, text):
@@ -92,7 +94,10 @@ def generate_table(out, folder):
     model = table.model
     unsupported = {f.name: f.reason for f in table.functions if f.kind == "unsupported"}
     unsupported |= {f.twin: f.reason for f in table.functions if f.kind == "unsupported" and f.twin}
-    write(out / "cuda/wire_ids.h", encode.wire_ids(table))
+    own_model = model.path.parent == folder
+    listed = wire_table.entries(table, None if own_model else wire_table.Commands(models.ROOT / INTERNAL_COMMANDS))
+    write(out / "cuda/wire_ids.h", encode.wire_ids(table, wire_table.table_hash(listed)))
+    write(out / "cuda/wire_table.h", wire_table.header(listed))
     write(out / "client/custom.h", client.custom_header(table, model))
     write(out / "client/plain.h", encode.header(table))
     write(out / "client/plain.cc", encode.source(table))
@@ -104,7 +109,7 @@ def generate_table(out, folder):
     write(out / "tests/plain_driver.cc", plain_test.driver(table))
     for name, seed in plain_test.seeds(table, models.ROOT):
         write_bytes(out / "tests/plain_seeds" / name, seed)
-    if model.path.parent == folder:
+    if own_model:
         write(out / "cuda/driver_api.h", abi.header(model.raw))
         write(out / "cuda/driver_table.h", driver_table.header(model))
 

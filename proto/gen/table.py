@@ -4,7 +4,6 @@ Everything that a person can get wrong stops here with file:line. What the produ
 class, each travelling parameter a Rule, each function a wire number.
 """
 
-import hashlib
 import re
 import tomllib
 
@@ -156,13 +155,3 @@ class Table:
         if function.generated:
             function.parameters = rules.parameters(function, entry, self.types)
         return function
-
-    def hash(self):
-        """Of everything that both ends must agree on: numbers, classes, rules and layouts of what travels."""
-        digest = hashlib.sha256()
-        for f in sorted(self.functions, key=lambda f: f.id):
-            if f.travels:
-                digest.update(repr((f.id, f.name, f.kind, [(p.name, p.type, p.rule.text) for p in f.parameters])).encode())
-                for p in f.parameters:
-                    digest.update(repr(self.model.records.get(self.model.resolve(p.element))).encode())
-        return int.from_bytes(digest.digest()[:8], "little")

@@ -25,8 +25,8 @@ Result<Message> Finished(const Decoder& decoder, Message message, const char* na
 Buffer Hello::Encode() const {
   Buffer payload;
   Encoder encoder(payload);
-  encoder.Put(oldest_protocol);
-  encoder.Put(newest_protocol);
+  encoder.Put(versions.oldest);
+  encoder.Put(versions.newest);
   encoder.Put(table_hash);
   encoder.PutRaw(lease.data(), lease.size());
   encoder.PutRaw(nonce.data(), nonce.size());
@@ -43,8 +43,8 @@ Buffer Hello::Encode() const {
 Result<Hello> Hello::Decode(std::span<const std::byte> payload) {
   Decoder decoder(payload);
   Hello hello;
-  hello.oldest_protocol = decoder.Get<std::uint32_t>();
-  hello.newest_protocol = decoder.Get<std::uint32_t>();
+  hello.versions.oldest = decoder.Get<std::uint32_t>();
+  hello.versions.newest = decoder.Get<std::uint32_t>();
   hello.table_hash = decoder.Get<std::uint64_t>();
   GetArray(decoder, hello.lease);
   GetArray(decoder, hello.nonce);
@@ -60,20 +60,31 @@ Result<Hello> Hello::Decode(std::span<const std::byte> payload) {
 
 Buffer Challenge::Encode() const {
   Buffer payload;
-  Encoder(payload).PutRaw(nonce.data(), nonce.size());
+  Encoder encoder(payload);
+  encoder.Put(versions.oldest);
+  encoder.Put(versions.newest);
+  encoder.Put(table_hash);
+  encoder.PutRaw(nonce.data(), nonce.size());
+  PutTable(encoder, table);
   return payload;
 }
 
 Result<Challenge> Challenge::Decode(std::span<const std::byte> payload) {
   Decoder decoder(payload);
   Challenge challenge;
+  challenge.versions.oldest = decoder.Get<std::uint32_t>();
+  challenge.versions.newest = decoder.Get<std::uint32_t>();
+  challenge.table_hash = decoder.Get<std::uint64_t>();
   GetArray(decoder, challenge.nonce);
-  return Finished(decoder, challenge, "Challenge");
+  challenge.table = GetTable(decoder);
+  return Finished(decoder, std::move(challenge), "Challenge");
 }
 
 Buffer Proof::Encode() const {
   Buffer payload;
-  Encoder(payload).PutRaw(digest.data(), digest.size());
+  Encoder encoder(payload);
+  encoder.PutRaw(digest.data(), digest.size());
+  PutTable(encoder, table);
   return payload;
 }
 
@@ -82,11 +93,12 @@ Result<Proof> Proof::Decode(std::span<const std::byte> payload) {
   Proof proof;
   const auto raw = decoder.GetRaw(proof.digest.size());
   if (raw.size() == proof.digest.size()) std::memcpy(proof.digest.data(), raw.data(), raw.size());
-  return Finished(decoder, proof, "Proof");
+  proof.table = GetTable(decoder);
+  return Finished(decoder, std::move(proof), "Proof");
 }
 
 Digest ComputeProof(const LeaseSecret& secret, std::span<const std::byte> hello,
-                    std::span<const std::byte> challenge) {
+                    std::span<const std::byte> challenge, std::span<const PeerEntry> table) {
   Buffer transcript;
   const auto append = [&transcript](std::span<const std::byte> bytes) {
     transcript.insert(transcript.end(), bytes.begin(), bytes.end());
@@ -94,6 +106,10 @@ Digest ComputeProof(const LeaseSecret& secret, std::span<const std::byte> hello,
   append(std::as_bytes(std::span(kProofLabel, sizeof kProofLabel - 1)));
   append(hello);
   append(challenge);
+  Buffer table_payload;
+  Encoder encoder(table_payload);
+  PutTable(encoder, table);
+  append(table_payload);
   return HmacSha256(std::as_bytes(std::span(secret)), transcript);
 }
 

@@ -212,6 +212,7 @@ Status Daemon::StartWorker(Lease& lease, AdmittedClient& client) {
   brief.memory_limit = options_.worker_memory;
   brief.vgpus = lease.offer.vgpus;
   brief.hello = std::move(client.hello_payload);
+  brief.proof = std::move(client.proof_payload);
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return Status::FromErrno("socketpair", errno);

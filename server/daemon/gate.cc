@@ -6,10 +6,12 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "farwarp/base/bytes.h"
@@ -40,15 +42,17 @@ std::string PeerName(const sockaddr_storage& address) {
 }
 
 bool SendFrame(int socket, wire::FrameKind kind, const wire::Buffer& payload) noexcept {
-  std::byte frame[kHeaderBytes + 2048];
-  if (payload.size() > sizeof frame - kHeaderBytes) return false;
   wire::FrameHeader header{};
   header.kind = kind;
   header.bytes = static_cast<std::uint32_t>(payload.size());
-  std::memcpy(frame, &header, kHeaderBytes);
-  std::memcpy(frame + kHeaderBytes, payload.data(), payload.size());
+  // sendmsg does not write through these pointers.
+  iovec parts[] = {{&header, kHeaderBytes},
+                   {const_cast<std::byte*>(payload.data()), payload.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = std::size(parts);
   const std::size_t bytes = kHeaderBytes + payload.size();
-  return ::send(socket, frame, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(bytes);
+  return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(bytes);
 }
 
 bool FillRandom(void* to, std::size_t bytes) {
@@ -210,18 +214,20 @@ bool Gate::OnHello(Place place) {
   if (!hello.ok()) {
     return Refuse(place, wire::RefusalCode::kMalformed, hello.status().message());
   }
-  if (hello->oldest_protocol > wire::kProtocolVersion ||
-      hello->newest_protocol < wire::kProtocolVersion) {
+  if (!wire::HighestCommon(hello->versions, options_.versions).has_value()) {
     return Refuse(place, wire::RefusalCode::kVersion,
-                  "the client speaks protocol " + std::to_string(hello->oldest_protocol) + " to " +
-                      std::to_string(hello->newest_protocol) + ", this server speaks " +
-                      std::to_string(wire::kProtocolVersion) + "; use matching versions");
+                  wire::NoCommonVersion(hello->versions, options_.versions).message());
   }
   connection.hello = std::move(*hello);
   connection.hello_payload = std::move(connection.frame);
   connection.frame.assign(kHeaderBytes, std::byte{0});
   connection.hello_seen = true;
   wire::Challenge challenge;
+  challenge.versions = options_.versions;
+  challenge.table_hash = options_.table.hash;
+  if (wire::TablesTravel(connection.hello.table_hash, options_.table.hash)) {
+    challenge.table = wire::Told(options_.table);
+  }
   if (!FillRandom(challenge.nonce.data(), challenge.nonce.size())) {
     return Refuse(place, wire::RefusalCode::kBusy, "no randomness for a challenge");
   }
@@ -247,14 +253,24 @@ bool Gate::OnProof(Place place) {
   } else if (!FillRandom(secret.data(), secret.size())) {
     return Refuse(place, wire::RefusalCode::kBusy, "no randomness for a challenge");
   }
-  const Digest wanted =
-      wire::ComputeProof(secret, connection.hello_payload, connection.challenge_payload);
+  const Digest wanted = wire::ComputeProof(secret, connection.hello_payload,
+                                           connection.challenge_payload, proof->table);
   if (!DigestsEqual(wanted, proof->digest) || known == nullptr) {
     return Refuse(place, wire::RefusalCode::kUnauthenticated,
                   "the lease is unknown here or its proof is wrong");
   }
+  // The worker decides the same; a client that it would refuse costs no process.
+  const bool tables_travel = wire::TablesTravel(connection.hello.table_hash, options_.table.hash);
+  const auto common = wire::Negotiate(options_.table, tables_travel, proof->table);
+  if (!common.ok()) {
+    return Refuse(place,
+                  common.status().code() == StatusCode::kVersion ? wire::RefusalCode::kVersion
+                                                                 : wire::RefusalCode::kMalformed,
+                  common.status().message());
+  }
   AdmittedClient client{std::move(connection.socket), std::move(connection.peer),
-                        std::move(connection.hello), std::move(connection.hello_payload)};
+                        std::move(connection.hello), std::move(connection.hello_payload),
+                        std::move(connection.frame)};
   loop_.Remove(client.socket.get());
   Drop(place);
   admit_(std::move(client));

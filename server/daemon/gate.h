@@ -12,6 +12,7 @@
 #include <list>
 #include <string>
 
+#include "cuda/wire_table.h"
 #include "farwarp/base/unique_fd.h"
 #include "farwarp/wire/handshake.h"
 #include "server/daemon/event_loop.h"
@@ -24,6 +25,7 @@ struct AdmittedClient {
   std::string peer;  // "10.0.0.7:41234"
   wire::Hello hello;
   wire::Buffer hello_payload;
+  wire::Buffer proof_payload;
 };
 
 // Sends a Refused or Goodbye without waiting, and ends our direction of the connection.
@@ -34,6 +36,8 @@ class Gate {
   struct Options {
     std::chrono::milliseconds timeout{2000};  // For a whole handshake.
     std::size_t max_pending = 512;            // Handshakes at a time; more displace the oldest.
+    wire::VersionRange versions;              // What the workers speak,
+    wire::ApiTable table = wire::kApiTable;   // and know.
   };
   // nullptr: no such lease.
   using FindSecret = std::function<const wire::LeaseSecret*(const wire::LeaseId&)>;

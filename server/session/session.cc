@@ -284,6 +284,14 @@ Status Session::DispatchFrame(std::span<const std::byte> payload) {
 
 void Session::Dispatch(std::uint32_t id, std::uint64_t ticket, std::span<const std::byte> body) {
   Call call(*this, id, ticket, body);
+  // Under this number the client may mean something else.
+  if (!known_.Has(id)) {
+    if (known_.FirstRefusal(id)) {
+      FARWARP_LOG(kWarn, "the client of another version sent %s (command %#x): refused",
+                  known_.NameOf(id), id);
+    }
+    return call.Finish(CUDA_ERROR_NOT_SUPPORTED);
+  }
   if (id == wire::IdOf(wire::InternalCommand::kSetContext)) return SetContext(call);
   void (*handle)(Call&) = nullptr;
   if (id >= wire::kFirstInternalId && id - wire::kFirstInternalId < internal_.size()) {

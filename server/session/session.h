@@ -32,6 +32,7 @@
 #include "farwarp/wire/encoder.h"
 #include "farwarp/wire/grant.h"
 #include "farwarp/wire/handshake.h"
+#include "farwarp/wire/negotiation.h"
 #include "farwarp/wire/push.h"
 #include "server/driver/table.h"
 #include "server/session/call.h"
@@ -51,7 +52,8 @@ class Session {
     bool fresh_memory = false;                   // See CommandState::TrustFreshMemory.
     std::vector<int> device_ordinals;            // The driver's device of each vGPU.
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
-    std::uint64_t table_hash = 0;
+    wire::VersionRange versions;                 // Of the protocol that this server speaks.
+    wire::ApiTable table;                        // What it was generated from.
     std::chrono::milliseconds heartbeat{1000};
     // Called before each answer leaves, on any thread: pushes what kernels have printed so far.
     std::function<void()> flush_output;
@@ -64,8 +66,9 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Answers a hello whose proof was right. On failure the client has been told why.
-  Status Start(const wire::Hello& hello);
+  // Answers a hello whose proof was right; `client_table` is the proof's. On failure the client has
+  // been told why.
+  Status Start(const wire::Hello& hello, std::span<const wire::PeerEntry> client_table = {});
   // Serves the client until it goes, breaks a rule or is silent for too long. Ok means that it
   // went.
   Status Run();
@@ -107,6 +110,7 @@ class Session {
   };
 
   Result<wire::Welcome> MakeWelcome(const wire::Hello& hello);
+  Status Agree(const wire::Hello& hello, std::span<const wire::PeerEntry> client_table);
   Status Refuse(wire::RefusalCode code, const Status& status);
   Status ReceiveLoop();
   Status OnBulk(std::uint32_t bytes);
@@ -130,6 +134,8 @@ class Session {
 
   const std::unique_ptr<transport::Channel> channel_;
   const Options options_;
+  std::uint32_t protocol_ = 0;  // Agreed on.
+  wire::KnownIds known_;        // To the client, too. From Start on the dispatch thread's.
   HandleTable handles_;
   std::unique_ptr<CommandState> state_;
   std::vector<void (*)(Call&)> internal_;  // By id, from wire::kFirstInternalId.

@@ -48,7 +48,8 @@ Result<wire::DeviceSnapshot> Describe(const driver::Table& driver, CUdevice devi
 
 Result<wire::Welcome> Session::MakeWelcome(const wire::Hello& hello) {
   wire::Welcome welcome;
-  welcome.table_hash = options_.table_hash;
+  welcome.protocol = protocol_;
+  welcome.table_hash = options_.table.hash;
   welcome.heartbeat_ms = static_cast<std::uint32_t>(options_.heartbeat.count());
   if (const CUresult result = driver().cuDriverGetVersion(&welcome.driver_version);
       result != CUDA_SUCCESS) {
@@ -89,15 +90,28 @@ Result<wire::Welcome> Session::MakeWelcome(const wire::Hello& hello) {
                              "); it must support virtual memory management");
 }
 
-Status Session::Start(const wire::Hello& hello) {
-  if (hello.oldest_protocol > wire::kProtocolVersion ||
-      hello.newest_protocol < wire::kProtocolVersion) {
-    return Refuse(wire::RefusalCode::kVersion,
-                  Status::Invalid("the client speaks another version of the protocol"));
+// The same decisions as the client's, from the same tables.
+Status Session::Agree(const wire::Hello& hello, std::span<const wire::PeerEntry> client_table) {
+  const auto protocol = wire::HighestCommon(hello.versions, options_.versions);
+  if (!protocol.has_value()) return wire::NoCommonVersion(hello.versions, options_.versions);
+  protocol_ = *protocol;
+  auto known = wire::Negotiate(
+      options_.table, wire::TablesTravel(hello.table_hash, options_.table.hash), client_table);
+  if (!known.ok()) return known.status();
+  known_ = std::move(*known);
+  if (!known_.all()) {
+    FARWARP_LOG(kInfo,
+                "the client is of another version: %zu of this one's %zu commands are usable",
+                known_.common(), options_.table.entries.size());
   }
-  if (hello.table_hash != 0 && hello.table_hash != options_.table_hash) {
-    return Refuse(wire::RefusalCode::kVersion,
-                  Status::Invalid("client and server come from different versions of Farwarp"));
+  return Status::Ok();
+}
+
+Status Session::Start(const wire::Hello& hello, std::span<const wire::PeerEntry> client_table) {
+  if (const Status agreed = Agree(hello, client_table); !agreed.ok()) {
+    return Refuse(agreed.code() == StatusCode::kVersion ? wire::RefusalCode::kVersion
+                                                        : wire::RefusalCode::kMalformed,
+                  agreed);
   }
   const auto welcome = MakeWelcome(hello);
   if (!welcome.ok()) return Refuse(wire::RefusalCode::kDriver, welcome.status());

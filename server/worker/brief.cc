@@ -23,6 +23,7 @@ wire::Buffer WorkerBrief::Encode() const {
     encoder.Put(vgpu.compute_percent);
   }
   encoder.PutBlob(hello.data(), hello.size());
+  encoder.PutBlob(proof.data(), proof.size());
   return payload;
 }
 
@@ -45,6 +46,8 @@ Result<WorkerBrief> WorkerBrief::Decode(std::span<const std::byte> payload) {
   }
   const auto hello = decoder.GetBlob(wire::kMaxHandshakeBytes);
   brief.hello.assign(hello.begin(), hello.end());
+  const auto proof = decoder.GetBlob(wire::kMaxHandshakeBytes);
+  brief.proof.assign(proof.begin(), proof.end());
   if (!decoder.finished() || brief.vgpus.empty()) {
     return Status::Invalid("the daemon's brief is malformed");
   }

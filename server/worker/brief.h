@@ -43,6 +43,7 @@ struct WorkerBrief {
   std::uint64_t memory_limit = 0;  // Of the process itself, in bytes.
   std::vector<BriefVgpu> vgpus;    // By ordinal within the lease.
   wire::Buffer hello;              // The client's Hello, as it was proved.
+  wire::Buffer proof;              // The Proof, with the commands that the client knows.
 
   wire::Buffer Encode() const;
   static Result<WorkerBrief> Decode(std::span<const std::byte> payload);

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/wire_ids.h"
+#include "cuda/wire_table.h"
 #include "farwarp/base/log.h"
 #include "farwarp/transport/socket_channel.h"
 #include "server/session/quota.h"
@@ -62,7 +62,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
   options.quota = &quota;
   options.fresh_memory = brief.fresh_memory;
   options.lease = brief.lease;
-  options.table_hash = wire::kTableHash;
+  options.table = wire::kApiTable;
   for (const BriefVgpu& vgpu : brief.vgpus) {
     options.device_ordinals.push_back(static_cast<int>(vgpu.device));
     options.compute_percent.push_back(vgpu.compute_percent);
@@ -71,7 +71,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
 }
 
 Status ServeSession(std::unique_ptr<transport::SocketChannel> channel, const wire::Hello& hello,
-                    Session::Options options, OutputPipe& output) {
+                    const wire::Proof& proof, Session::Options options, OutputPipe& output) {
   const int socket_fd = channel->fd();
   options.flush_output = [&output] { output.Flush(); };
   Session session(std::move(channel), std::move(options));
@@ -80,7 +80,7 @@ Status ServeSession(std::unique_ptr<transport::SocketChannel> channel, const wir
     session.Shutdown();
   });
   if (!watch.ok()) return watch.status();
-  Status status = session.Start(hello);
+  Status status = session.Start(hello, proof.table);
   if (status.ok()) {
     output.Start([&session](std::string_view text) {
       wire::Buffer body;
@@ -116,13 +116,15 @@ int Serve() {
   ::close(kQuotaFd);
   const Result<wire::Hello> hello = wire::Hello::Decode(brief->hello);
   if (!hello.ok()) return refuse(hello.status());
+  const Result<wire::Proof> proof = wire::Proof::Decode(brief->proof);
+  if (!proof.ok()) return refuse(proof.status());
   Result<std::unique_ptr<OutputPipe>> output = OutputPipe::Create();
   if (!output.ok()) return refuse(output.status());
   Result<LoadedDriver> driver = LoadDriver(brief->driver);
   if (!driver.ok()) return refuse(driver.status());
 
-  const Status status =
-      ServeSession(std::move(channel), *hello, MakeOptions(*brief, *driver, *quota), **output);
+  const Status status = ServeSession(std::move(channel), *hello, *proof,
+                                     MakeOptions(*brief, *driver, *quota), **output);
   if (status.ok()) return kExitServed;
   FARWARP_LOG(kWarn, "the session ended: %s", status.message().c_str());
   return kExitRefused;

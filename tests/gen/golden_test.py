@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the generator makes of the toy API, byte by byte, and what it says about mistakes.
+"""What the generator makes of the toy API, byte by byte, what it says about mistakes, and which changes of meaning change signatures.
 
     golden_test.py            compares with tests/gen/toy/golden; runs the mistakes
     golden_test.py --update   writes the golden files
@@ -7,14 +7,22 @@
 
 import hashlib
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-TOY, GENERATE = HERE / "toy", HERE.parents[1] / "proto/gen/generate.py"
-GOLDEN = ("cuda/driver_api.h", "cuda/wire_ids.h", "client/custom.h", "client/plain.h", "client/plain.cc", "client/exports.cc",
+ROOT = HERE.parents[1]
+TOY, GENERATE = HERE / "toy", ROOT / "proto/gen/generate.py"
+INTERNAL = "include/farwarp/wire/internal_command.h"
+sys.path.insert(0, str(ROOT / "proto/gen"))
+import model as models  # noqa: E402
+import table as tables  # noqa: E402
+import wire_table  # noqa: E402
+
+GOLDEN = ("cuda/driver_api.h", "cuda/wire_ids.h", "cuda/wire_table.h", "client/custom.h", "client/plain.h", "client/plain.cc", "client/exports.cc",
           "client/unsupported.cc", "server/cuda_dispatch.h", "server/cuda_dispatch.cc")
 
 # (file, line to find, its replacement or None to delete it, line reported, what the complaint says)
@@ -125,6 +133,68 @@ def run_mistake(file, line, replacement, reported, text):
         return []
 
 
+COPIES = {"CopyToDevice", "CopyFromDevice", "CopyOnDevice"}
+KERNELS = {"LoadModule", "LoadLibrary", "LibraryModule", "BindKernel", "KernelFunction", "KernelAttribute", "KernelCacheConfig"}
+# (file, text, its replacement, the commands whose signatures change); all others keep theirs.
+MEANINGS = [
+    ("model.json", '"name": "y", "offset": 8, "type": "double"', '"name": "y", "offset": 8, "type": "float"',
+     {"toyStructs", "toyOutputs", "toyInout", "toyInArrays", "toyQuery"}),
+    ("model.json", '"type": "unsigned int[2]"', '"type": "unsigned short[4]"', {"toyStructs", "toyAddresses"}),  # In a nameless union.
+    ("driver.toml", 'four = "in[4]"', 'four = "in[3]"', {"toyInArrays"}),
+    ("driver.toml", 'toyStream = { class = "async" }', 'toyStream = { class = "sync" }', {"toyStream"}),
+    ("types.toml", 'CUarray = "Array"', 'CUarray = "Graph"', {"toyCreate", "toyCreate_v2", "toyDestroy"}),
+    (INTERNAL, "// limit:i32 →", "// limit:u32 →", {"GetLimit"}),
+    (INTERNAL, "kGetLimit = 0x10016,", "kGetLimit =\n      0x10016,", set()),
+    (INTERNAL, "; the stream goes on", "; and on goes the stream", set()),
+    (INTERNAL, "plane  := address:u64", "plane  := address:u32", COPIES | {"GraphNodes"}),
+    (INTERNAL, "//   size:u32)*", "//   size:u64)*", KERNELS),  # On the second line of a definition.
+    (INTERNAL, "//           (id:i32 value[64])*", "//           (id:i32 value[32])*", {"Launch"}),
+    (INTERNAL, "walltime_us:u64", "walltime_us:u32", {"LoadModule", "LoadLibrary"}),
+    (INTERNAL, "kHost = 4,    // callback:u64", "kHost = 4,    // callback:u32", {"GraphNodes"}),
+    (INTERNAL, "std::uint32_t shared_bytes;", "std::uint64_t shared_bytes;", {"Launch", "GraphNodes"}),
+]
+# (text of internal_command.h, its replacement, what the complaint says)
+INTERNAL_MISTAKES = [
+    ("kGetLimit = 0x10016,                //", "kGetLimit = 0x10016,\n  //", "GetLimit has no grammar"),
+    ("kDestroyEvent = 0x10066", "kDestroyEvent = 0x10065", "DestroyEvent: numbers begin"),
+    ("kSetContext = 0x10000", "kSetContext = 0xffff", "SetContext: numbers begin"),
+    ("kDestroyEvent = 0x10066", "kDestroyEvent", "no command with a number"),
+]
+
+
+def signatures(file, text, replacement):
+    """name → signature of the toy table or of internal_command.h, with one text replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for path in (*(TOY / name for name in ("driver.toml", "types.toml", "ids.lock", "model.json")), ROOT / INTERNAL):
+            shutil.copy(path, folder / path.name)
+        changed = folder / pathlib.Path(file).name
+        before = changed.read_text()
+        if text not in before:
+            raise tables.TableError(f"{file}: {text!r} is not there")
+        changed.write_text(before.replace(text, replacement, 1))
+        table = tables.Table(models.Model(folder / "model.json"), folder)
+        commands = wire_table.Commands(folder / pathlib.Path(INTERNAL).name)
+        return {name: signature for _, name, signature in wire_table.entries(table, commands)}
+
+
+def check_meanings():
+    failures, plain = [], signatures(INTERNAL, "#pragma once", "#pragma once")
+    for file, text, replacement, wanted in MEANINGS:
+        changed = signatures(file, text, replacement)
+        found = {name for name in plain if changed.get(name) != plain[name]}
+        if found != wanted:
+            failures.append(f"{file}: {text!r} → {replacement!r} changes {sorted(found)}, not {sorted(wanted)}")
+    for text, replacement, complaint in INTERNAL_MISTAKES:
+        try:
+            signatures(INTERNAL, text, replacement)
+            failures.append(f"{INTERNAL}: {text!r} → {replacement!r}: accepted")
+        except tables.TableError as error:
+            if complaint not in str(error) or not re.search(r"internal_command\.h:\d+: ", str(error)):
+                failures.append(f"{INTERNAL}: {text!r} → {replacement!r}: {error}")
+    return failures
+
+
 def check_published_ids():
     lines = [line for line in (HERE.parents[1] / "proto/cuda/ids.lock").read_text().splitlines() if line and not line.startswith("#")]
     digest = hashlib.sha256("\n".join(lines[:PUBLISHED_IDS]).encode()).hexdigest()
@@ -135,8 +205,10 @@ def main():
     failures = compare_golden("--update" in sys.argv)
     for mistake in MISTAKES:
         failures += run_mistake(*mistake)
+    failures += check_meanings()
     failures += check_published_ids()
-    print("\n".join(failures) or f"golden files agree; {len(MISTAKES)} mistakes are told with file and line")
+    print("\n".join(failures) or f"golden files agree; {len(MISTAKES)} mistakes are told with file and line; "
+          f"{len(MEANINGS)} changes change the right signatures")
     sys.exit(1 if failures else 0)
 
 

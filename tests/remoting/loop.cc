@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "cuda/wire_ids.h"
 #include "farwarp/transport/socket_channel.h"
 #include "farwarp/wire/frame.h"
 
@@ -23,8 +22,10 @@ wire::Buffer Receive(transport::Channel& channel, wire::FrameKind kind) {
 
 }  // namespace
 
-Loop::Loop(std::vector<std::uint64_t> limits, const server::driver::Table* table)
-    : driver_(static_cast<int>(limits.size())),
+Loop::Loop(std::vector<std::uint64_t> limits, const server::driver::Table* table,
+           const Builds& builds)
+    : builds_(builds),
+      driver_(static_cast<int>(limits.size())),
       table_(table != nullptr ? table : &driver_.table()),
       book_(*server::QuotaBook::Create(limits)),
       vgpus_(limits.size()) {
@@ -38,7 +39,8 @@ Loop::Loop(std::vector<std::uint64_t> limits, const server::driver::Table* table
       std::thread([this, channel = std::move(server_end)]() mutable { Serve(std::move(channel)); });
   client::Session::Options options;
   options.map_window = false;
-  options.table_hash = wire::kTableHash;
+  options.table = builds_.client;
+  options.versions = builds_.client_versions;
   options.on_host_callback = [this](std::uint64_t number) {
     process_->HostFunctionReached(number);
   };
@@ -56,8 +58,14 @@ Loop::~Loop() {
 void Loop::Serve(std::unique_ptr<transport::Channel> channel) {
   const auto hello_payload = Receive(*channel, wire::FrameKind::kHello);
   const auto hello = wire::Hello::Decode(hello_payload);
+  ASSERT_TRUE(hello.ok());
   wire::Challenge challenge;
+  challenge.versions = builds_.server_versions;
+  challenge.table_hash = builds_.server.hash;
   challenge.nonce.fill(9);
+  if (wire::TablesTravel(hello->table_hash, challenge.table_hash)) {
+    challenge.table = wire::Told(builds_.server);
+  }
   const auto challenge_payload = challenge.Encode();
   EXPECT_TRUE(channel
                   ->Send({wire::FrameKind::kChallenge, 0, 0,
@@ -65,16 +73,17 @@ void Loop::Serve(std::unique_ptr<transport::Channel> channel) {
                          challenge_payload, {}, Soon())
                   .ok());
   const auto proof = wire::Proof::Decode(Receive(*channel, wire::FrameKind::kProof));
-  ASSERT_TRUE(hello.ok() && proof.ok());
-  EXPECT_TRUE(DigestsEqual(proof->digest,
-                           wire::ComputeProof(grant_.secret, hello_payload, challenge_payload)));
+  ASSERT_TRUE(proof.ok());
+  EXPECT_TRUE(DigestsEqual(proof->digest, wire::ComputeProof(grant_.secret, hello_payload,
+                                                             challenge_payload, proof->table)));
   server::Session::Options options;
   options.driver = table_;
   options.quota = quota_.get();
-  options.table_hash = wire::kTableHash;
+  options.table = builds_.server;
+  options.versions = builds_.server_versions;
   for (std::size_t i = 0; i < vgpus_; ++i) options.device_ordinals.push_back(static_cast<int>(i));
   server_ = std::make_unique<server::Session>(std::move(channel), options);
-  ASSERT_TRUE(server_->Start(*hello).ok());
+  ASSERT_TRUE(server_->Start(*hello, proof->table).ok());
   EXPECT_TRUE(server_->Run().ok());
 }
 

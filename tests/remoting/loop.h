@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "client/driver/process.h"
+#include "cuda/wire_table.h"
 #include "farwarp/wire/grant.h"
 #include "server/session/quota.h"
 #include "server/session/session.h"
@@ -17,11 +18,19 @@
 
 namespace farwarp::tests {
 
+// What each side speaks and knows: the same, unless a test says otherwise.
+struct Builds {
+  wire::ApiTable client = wire::kApiTable;
+  wire::ApiTable server = wire::kApiTable;
+  wire::VersionRange client_versions;
+  wire::VersionRange server_versions;
+};
+
 class Loop {
  public:
   // `table`: another driver than the fake one; initialised.
   explicit Loop(std::vector<std::uint64_t> limits = {std::uint64_t{1} << 30},
-                const server::driver::Table* table = nullptr);
+                const server::driver::Table* table = nullptr, const Builds& builds = {});
   ~Loop();
 
   FakeDriver& driver() { return driver_; }
@@ -37,6 +46,7 @@ class Loop {
  private:
   void Serve(std::unique_ptr<transport::Channel> channel);
 
+  const Builds builds_;
   FakeDriver driver_;
   const server::driver::Table* const table_;
   server::QuotaBook book_;

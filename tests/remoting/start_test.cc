@@ -122,6 +122,40 @@ TEST_F(Start, WithAServerThatRefuses) {
       kFine, "no such lease here");
 }
 
+// A server that answers the first frame of a client with `kind` and `payload`.
+void Answer(int listener, wire::FrameKind kind, const wire::Buffer& payload) {
+  transport::SocketChannel channel(UniqueFd(accept(listener, nullptr, nullptr)));
+  const Deadline deadline = Deadline::After(std::chrono::seconds(5));
+  const auto header = channel.ReceiveHeader(deadline);
+  wire::Buffer hello(header.ok() ? header->bytes : 0);
+  static_cast<void>(channel.ReceivePayload(hello, deadline));
+  static_cast<void>(channel.Send({kind, 0, 0, static_cast<std::uint32_t>(payload.size()), 0, 0},
+                                 payload, {}, deadline));
+  // Until the client has gone.
+  static_cast<void>(channel.ReceiveHeader(deadline));
+}
+
+TEST_F(Start, WithAServerOfAnotherVersion) {
+  const auto init = [](wire::FrameKind kind, const wire::Buffer& payload) {
+    auto listening = transport::ListenTcp("127.0.0.1:0");
+    setenv("FARWARP_GRANT", GrantFor(listening->second).c_str(), 1);
+    std::thread([fd = listening->first.get(), kind, payload] {
+      Answer(fd, kind, payload);
+    }).detach();
+    Init(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
+  };
+  EXPECT_EXIT(init(wire::FrameKind::kRefused,
+                   wire::Farewell{wire::RefusalCode::kVersion, "no common version"}.Encode()),
+              kFine, "no common version");
+  wire::Challenge challenge;
+  challenge.versions = {7, 9};
+  EXPECT_EXIT(init(wire::FrameKind::kChallenge, challenge.Encode()), kFine,
+              "the client speaks protocol 1, the server speaks 7 to 9; use matching versions");
+  // The versions agree, but it knows no command.
+  EXPECT_EXIT(init(wire::FrameKind::kChallenge, wire::Challenge{}.Encode()), kFine,
+              "too little in common");
+}
+
 TEST_F(Start, NothingWorksBefore) {
   EXPECT_EXIT(
       {

@@ -28,8 +28,16 @@ Hello ExampleHello() {
 }
 Challenge ExampleChallenge() {
   Challenge challenge;
+  challenge.table_hash = 0x0102030405060708;
+  challenge.table = {{0x13, 0x0a6b0c64}, {0x10000, 0x5f5e100}, {0x10052, 7}};
   challenge.nonce.fill(0x5e);
   return challenge;
+}
+const std::vector<PeerEntry> kExampleTable = {{0x13, 0x0a6b0c64}, {0x10000, 0x5f5e100}};
+Proof ExampleProof() {
+  Proof proof;
+  proof.table = kExampleTable;
+  return proof;
 }
 LeaseSecret ExampleSecret() {
   LeaseSecret secret;
@@ -58,6 +66,7 @@ std::string Hex(std::span<const std::byte> bytes) {
 
 TEST(Handshake, MessagesSurvive) {
   const Hello hello = *Hello::Decode(ExampleHello().Encode());
+  EXPECT_EQ(hello.versions.newest, kProtocolVersion);
   EXPECT_EQ(hello.table_hash, ExampleHello().table_hash);
   EXPECT_EQ(hello.lease, ExampleHello().lease);
   EXPECT_EQ(hello.nonce, ExampleHello().nonce);
@@ -65,6 +74,17 @@ TEST(Handshake, MessagesSurvive) {
   EXPECT_EQ(hello.process_name, "vectorAdd");
   ASSERT_EQ(hello.windows.size(), 1u);
   EXPECT_EQ(hello.windows[0].bytes, std::uint64_t{2} << 40);
+  Challenge other = ExampleChallenge();
+  other.versions = {3, 9};
+  const Challenge challenge = *Challenge::Decode(other.Encode());
+  EXPECT_EQ(challenge.versions.oldest, 3u);
+  EXPECT_EQ(challenge.versions.newest, 9u);
+  EXPECT_EQ(challenge.table_hash, other.table_hash);
+  EXPECT_EQ(challenge.nonce, other.nonce);
+  ASSERT_EQ(challenge.table.size(), 3u);
+  EXPECT_EQ(challenge.table[2].id, 0x10052u);
+  EXPECT_EQ(challenge.table[2].signature, 7u);
+  EXPECT_EQ(Proof::Decode(ExampleProof().Encode())->table.size(), 2u);
   const Welcome welcome = *Welcome::Decode(ExampleWelcome().Encode());
   ASSERT_EQ(welcome.devices.size(), 2u);
   EXPECT_EQ(welcome.devices[1].attributes, ExampleWelcome().devices[1].attributes);
@@ -88,7 +108,7 @@ void RefusesEveryOtherLength(const Message& message) {
 TEST(Handshake, TruncatedAndPaddedMessagesAreRefused) {
   RefusesEveryOtherLength(ExampleHello());
   RefusesEveryOtherLength(ExampleChallenge());
-  RefusesEveryOtherLength(Proof{});
+  RefusesEveryOtherLength(ExampleProof());
   RefusesEveryOtherLength(ExampleWelcome());
   RefusesEveryOtherLength(Farewell{RefusalCode::kBusy, "later"});
 }
@@ -100,25 +120,138 @@ TEST(Handshake, AHugeCountAllocatesNothing) {
   EXPECT_FALSE(Hello::Decode(payload).ok());
 }
 
+// What a table may be is the same in both messages that carry one.
+bool TableIsTaken(std::span<const PeerEntry> table, std::uint64_t count) {
+  Buffer challenge = ExampleChallenge().Encode();
+  challenge.resize(challenge.size() - 8 * ExampleChallenge().table.size() - 8);
+  Buffer proof(Proof{}.digest.size());
+  for (Buffer* payload : {&challenge, &proof}) {
+    Encoder encoder(*payload);
+    encoder.Put(count);
+    encoder.PutRaw(table.data(), table.size_bytes());
+  }
+  const bool taken = Challenge::Decode(challenge).ok();
+  EXPECT_EQ(taken, Proof::Decode(proof).ok());
+  return taken;
+}
+
+TEST(Handshake, AHostileTableIsRefused) {
+  std::vector<PeerEntry> table(kMaxTableEntries + 1);
+  for (std::uint32_t i = 0; i < table.size(); ++i) table[i] = {i, ~i};
+  const auto most = std::span(table).first(kMaxTableEntries);
+  EXPECT_TRUE(TableIsTaken({}, 0));
+  EXPECT_TRUE(TableIsTaken(most, kMaxTableEntries));
+  EXPECT_FALSE(TableIsTaken(table, table.size())) << "one too many";
+  for (const std::uint64_t count :
+       {std::uint64_t{0}, std::uint64_t{kMaxTableEntries - 1}, std::uint64_t{kMaxTableEntries + 1},
+        std::uint64_t{1} << 32, std::uint64_t{1} << 61, ~std::uint64_t{0}}) {
+    EXPECT_FALSE(TableIsTaken(most, count)) << count;
+  }
+  EXPECT_FALSE(TableIsTaken(std::vector<PeerEntry>{{5, 1}, {5, 1}}, 2)) << "twice";
+  EXPECT_FALSE(TableIsTaken(std::vector<PeerEntry>{{5, 1}, {5, 2}}, 2)) << "two meanings";
+  EXPECT_FALSE(TableIsTaken(std::vector<PeerEntry>{{5, 1}, {6, 1}, {4, 1}}, 3)) << "falls";
+  EXPECT_FALSE(TableIsTaken(std::vector<PeerEntry>{{~0u, 1}, {0, 1}}, 2)) << "wraps";
+}
+
 TEST(Handshake, AProofBindsEveryByteThatWasSaid) {
   const Buffer hello = ExampleHello().Encode();
   const Buffer challenge = ExampleChallenge().Encode();
-  const Digest right = ComputeProof(ExampleSecret(), hello, challenge);
-  EXPECT_TRUE(DigestsEqual(right, ComputeProof(ExampleSecret(), hello, challenge)));
+  const auto proof = [&](const Buffer& first, const Buffer& second,
+                         const std::vector<PeerEntry>& table = kExampleTable) {
+    return ComputeProof(ExampleSecret(), first, second, table);
+  };
+  const Digest right = proof(hello, challenge);
+  EXPECT_TRUE(DigestsEqual(right, proof(hello, challenge)));
   for (std::size_t i = 0; i < hello.size(); ++i) {
     Buffer other = hello;
     other[i] ^= std::byte{1};
-    EXPECT_FALSE(DigestsEqual(right, ComputeProof(ExampleSecret(), other, challenge))) << i;
+    EXPECT_FALSE(DigestsEqual(right, proof(other, challenge))) << i;
   }
-  // A replayed proof: the server's nonce is another one.
+  // A replayed proof, a server whose versions or table someone has changed on the way.
   for (std::size_t i = 0; i < challenge.size(); ++i) {
     Buffer other = challenge;
     other[i] ^= std::byte{0x80};
-    EXPECT_FALSE(DigestsEqual(right, ComputeProof(ExampleSecret(), hello, other))) << i;
+    EXPECT_FALSE(DigestsEqual(right, proof(hello, other))) << i;
   }
+  for (std::size_t i = 0; i < kExampleTable.size(); ++i) {
+    auto table = kExampleTable;
+    table[i].id ^= 1;
+    EXPECT_FALSE(DigestsEqual(right, proof(hello, challenge, table))) << i;
+    table = kExampleTable;
+    table[i].signature ^= 0x80000000;
+    EXPECT_FALSE(DigestsEqual(right, proof(hello, challenge, table))) << i;
+    table = kExampleTable;
+    table.erase(table.begin() + static_cast<std::ptrdiff_t>(i));
+    EXPECT_FALSE(DigestsEqual(right, proof(hello, challenge, table))) << i;
+  }
+  EXPECT_FALSE(DigestsEqual(right, proof(hello, challenge, {})));
   LeaseSecret secret = ExampleSecret();
   secret[31] ^= 1;
-  EXPECT_FALSE(DigestsEqual(right, ComputeProof(secret, hello, challenge)));
+  EXPECT_FALSE(DigestsEqual(right, ComputeProof(secret, hello, challenge, kExampleTable)));
+}
+
+TEST(Negotiation, TheHighestCommonVersion) {
+  EXPECT_EQ(HighestCommon({1, 1}, {1, 1}), 1u);
+  EXPECT_EQ(HighestCommon({1, 4}, {2, 3}), 3u);
+  EXPECT_EQ(HighestCommon({2, 3}, {3, 9}), 3u);
+  EXPECT_EQ(HighestCommon({0, ~0u}, {7, 7}), 7u);
+  EXPECT_FALSE(HighestCommon({1, 2}, {3, 4}).has_value());
+  EXPECT_FALSE(HighestCommon({3, 4}, {1, 2}).has_value());
+  EXPECT_FALSE(HighestCommon({4, 1}, {1, 4}).has_value()) << "a range of nothing";
+  const Status status = NoCommonVersion({1, 2}, {5, 5});
+  EXPECT_EQ(status.code(), StatusCode::kVersion);
+  EXPECT_EQ(status.message(),
+            "the client speaks protocol 1 to 2, the server speaks 5; use matching versions of "
+            "Farwarp");
+}
+
+constexpr TableEntry kOurs[] = {{3, 30, "three"},
+                                {5, 50, "five"},
+                                {7, 70, "seven"},
+                                {IdOf(InternalCommand::kSetContext), 1, "SetContext"},
+                                {IdOf(InternalCommand::kHostFunctionDone), 2, "HostFunctionDone"}};
+constexpr ApiTable kOurTable{99, kOurs};
+
+TEST(Negotiation, OnlyWhatMeansTheSameToBothIsCommon) {
+  auto theirs = Told(kOurTable);
+  theirs[1].signature = 51;
+  theirs[2].id = 8;  // Seven is not theirs, eight not ours.
+  auto known = Negotiate(kOurTable, true, theirs);
+  ASSERT_TRUE(known.ok());
+  EXPECT_FALSE(known->all());
+  EXPECT_EQ(known->common(), 3u);
+  EXPECT_TRUE(known->Has(3));
+  for (const std::uint32_t id : {0u, 4u, 5u, 7u, 8u, 0x10001u, ~0u}) {
+    EXPECT_FALSE(known->Has(id)) << id;
+  }
+  EXPECT_STREQ(known->NameOf(7), "seven");
+  EXPECT_STREQ(known->NameOf(8), "?");
+  EXPECT_TRUE(known->FirstRefusal(5));
+  EXPECT_FALSE(known->FirstRefusal(5));
+  EXPECT_TRUE(known->FirstRefusal(7));
+  EXPECT_TRUE(known->FirstRefusal(8));
+  EXPECT_FALSE(known->FirstRefusal(~0u)) << "numbers that a peer makes up fill no log";
+}
+
+TEST(Negotiation, EqualBuildsSendNothing) {
+  EXPECT_FALSE(TablesTravel(99, 99));
+  EXPECT_FALSE(TablesTravel(0, 99));
+  EXPECT_TRUE(TablesTravel(99, 98));
+  EXPECT_TRUE(TablesTravel(99, 0));
+  const auto known = Negotiate(kOurTable, false, {});
+  ASSERT_TRUE(known.ok());
+  EXPECT_TRUE(known->all());
+  EXPECT_TRUE(known->Has(~0u));
+  EXPECT_EQ(Negotiate(kOurTable, false, Told(kOurTable)).status().code(), StatusCode::kInvalid);
+}
+
+TEST(Negotiation, TooLittleInCommonIsNoSession) {
+  EXPECT_EQ(Negotiate(kOurTable, true, {}).status().code(), StatusCode::kVersion);
+  for (const std::size_t place : {3u, 4u}) {
+    auto theirs = Told(kOurTable);
+    ++theirs[place].signature;
+    EXPECT_EQ(Negotiate(kOurTable, true, theirs).status().code(), StatusCode::kVersion) << place;
+  }
 }
 
 TEST(Grant, SurvivesAndRefusesEachMutilation) {
@@ -145,6 +278,15 @@ TEST(Grant, SurvivesAndRefusesEachMutilation) {
     EXPECT_EQ(bad.status().message().find(secret.substr(0, 16)), std::string::npos);
   }
   EXPECT_FALSE(ParseGrant("v2" + good.substr(2)).ok());
+}
+
+// Tables travel: the hash is not the hello's.
+Challenge DocumentedChallenge() {
+  Challenge challenge;
+  challenge.table_hash = 0x8877665544332211;
+  challenge.nonce.fill(0x5e);
+  challenge.table = {{0x10000, 0xddeeff00}, {0x10052, 0x99aabbcc}};
+  return challenge;
 }
 
 // docs/protocol.md shows real bytes: a client can be checked against them.
@@ -174,8 +316,18 @@ TEST(Documentation, ShowsTheseBytes) {
     shows("a field of the hello", std::span(hello).subspan(at, bytes));
   }
   EXPECT_EQ(hello.size(), 128u);
-  const Digest proof = ComputeProof(ExampleSecret(), hello, ExampleChallenge().Encode());
-  shows("the proof", proof);
+  const Buffer challenge = DocumentedChallenge().Encode();
+  for (const auto& [at, bytes] : {std::pair<std::size_t, std::size_t>{0, 24}, {24, 32}, {56, 24}}) {
+    shows("a field of the challenge", std::span(challenge).subspan(at, bytes));
+  }
+  EXPECT_EQ(challenge.size(), 80u);
+  Proof proof;
+  proof.table = {{0x10052, 0x99aabbcc}};
+  proof.digest = ComputeProof(ExampleSecret(), hello, challenge, proof.table);
+  shows("the proof's digest", proof.digest);
+  const Buffer proof_payload = proof.Encode();
+  EXPECT_EQ(proof_payload.size(), 48u);
+  shows("the proof's table", std::span(proof_payload).subspan(32));
   Buffer commands;
   Encoder encoder(commands);
   encoder.Put(std::uint64_t{IdOf(InternalCommand::kSynchronizeStream)} | std::uint64_t{8} << 32);

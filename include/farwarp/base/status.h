@@ -18,6 +18,7 @@ enum class StatusCode {
   kInvalid,          // The input is malformed or a rule is broken; repeating it will not help.
   kNotFound,         // The named thing does not exist.
   kUnauthenticated,  // The peer could not prove what it claims.
+  kVersion,          // The peer comes from a version of Farwarp that this one cannot talk to.
   kLimit,            // A quota or a hard limit would be exceeded.
   kTimeout,          // A deadline passed.
   kClosed,           // The peer or the session is gone.
@@ -39,6 +40,7 @@ class [[nodiscard]] Status {
   static Status Unauthenticated(std::string m) {
     return {StatusCode::kUnauthenticated, std::move(m)};
   }
+  static Status Version(std::string m) { return {StatusCode::kVersion, std::move(m)}; }
   static Status Limit(std::string m) { return {StatusCode::kLimit, std::move(m)}; }
   static Status Timeout(std::string m) { return {StatusCode::kTimeout, std::move(m)}; }
   static Status Closed(std::string m) { return {StatusCode::kClosed, std::move(m)}; }

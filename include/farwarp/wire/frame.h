@@ -24,11 +24,11 @@ inline constexpr std::uint32_t kProtocolVersion = 1;
 
 enum class FrameKind : std::uint8_t {
   kHello = 1,      // client → server: versions, table hash, lease id, transports on offer.
-  kChallenge = 2,  // server → client: nonce.
-  kProof = 3,      // client → server: HMAC over challenge and hello with the lease secret.
-  kWelcome =
-      4,  // server → client: negotiated table, driver and device snapshot, address window, credit.
-  kRefused = 5,   // server → client: a code and a sentence; the connection ends.
+  kChallenge = 2,  // server → client: versions, table, nonce.
+  kProof = 3,      // client → server: HMAC with the lease secret over all that was said, table.
+  kWelcome = 4,  // server → client: negotiated version, driver and device snapshot, address window,
+                 // credit.
+  kRefused = 5,  // server → client: a code and a sentence; the connection ends.
   kCommands = 6,  // client → server, ordered.
   kReplies = 7,   // server → client, ordered.
   kBulk = 8,      // both, ordered: bytes of a transfer.

@@ -1,12 +1,15 @@
 // The messages by which client and server agree on a session, before any command.
 //
 //   client                          server
-//   Hello      ──────────────────►           versions, lease, process, address windows on offer,
+//   Hello      ──────────────────►              versions, table hash, lease, process, windows,
 //   nonce
-//              ◄──────────────────  Challenge   nonce
-//   Proof      ──────────────────►           HMAC-SHA-256(secret, "farwarp proof 1" + Hello payload
-//   + Challenge payload)
+//              ◄──────────────────  Challenge   versions, table hash, nonce, table
+//   Proof      ──────────────────►              digest, table
 //              ◄──────────────────  Welcome     or Refused, and the connection ends
+//
+// The digest is HMAC-SHA-256(secret, "farwarp proof 1" + Hello payload + Challenge payload + the
+// Proof's table): nobody in between can change a version or a table. Tables are empty unless the
+// hashes differ (negotiation.h).
 //
 // The secret never travels. The server's nonce is fresh for each connection, so a proof cannot be
 // replayed. The client waits twice. Both sides give up after a deadline. Value types; Encode writes
@@ -23,6 +26,7 @@
 #include "farwarp/wire/decoder.h"
 #include "farwarp/wire/encoder.h"
 #include "farwarp/wire/grant.h"
+#include "farwarp/wire/negotiation.h"
 #include "farwarp/wire/snapshot.h"
 
 namespace farwarp::wire {
@@ -37,9 +41,8 @@ struct AddressWindow {
 inline constexpr std::size_t kMaxWindows = 8;
 
 struct Hello {
-  std::uint32_t oldest_protocol = kProtocolVersion;  // The client speaks oldest..newest.
-  std::uint32_t newest_protocol = kProtocolVersion;
-  std::uint64_t table_hash = 0;  // Of the API table both sides were generated from.
+  VersionRange versions;         // That the client speaks.
+  std::uint64_t table_hash = 0;  // ApiTable::hash; 0: the client answers for what it sends.
   LeaseId lease{};
   Nonce nonce{};
   std::uint32_t process_id = 0;
@@ -51,7 +54,10 @@ struct Hello {
 };
 
 struct Challenge {
+  VersionRange versions;  // That the server speaks.
+  std::uint64_t table_hash = 0;
   Nonce nonce{};
+  std::vector<PeerEntry> table;  // The server's, if the client needs it.
 
   Buffer Encode() const;
   static Result<Challenge> Decode(std::span<const std::byte> payload);
@@ -59,20 +65,22 @@ struct Challenge {
 
 struct Proof {
   Digest digest{};
+  std::vector<PeerEntry> table;  // The client's, if the server needs it.
 
   Buffer Encode() const;
   static Result<Proof> Decode(std::span<const std::byte> payload);
 };
 
+// `hello` and `challenge` are the payloads as they travelled; `table` is the Proof's.
 Digest ComputeProof(const LeaseSecret& secret, std::span<const std::byte> hello,
-                    std::span<const std::byte> challenge);
+                    std::span<const std::byte> challenge, std::span<const PeerEntry> table);
 
 struct Welcome {
-  std::uint32_t protocol = kProtocolVersion;
-  std::uint64_t table_hash = 0;
-  std::int32_t driver_version = 0;  // cuDriverGetVersion of the server's driver.
-  std::int32_t loading_mode = 0;    // CUmoduleLoadingMode
-  std::uint32_t window = 0;         // Index into Hello::windows.
+  std::uint32_t protocol = kProtocolVersion;  // The highest that both speak.
+  std::uint64_t table_hash = 0;               // As in the Challenge.
+  std::int32_t driver_version = 0;            // cuDriverGetVersion of the server's driver.
+  std::int32_t loading_mode = 0;              // CUmoduleLoadingMode
+  std::uint32_t window = 0;                   // Index into Hello::windows.
   std::uint32_t heartbeat_ms = 1000;
   std::vector<DeviceSnapshot> devices;  // One per vGPU, in the program's order.
 
@@ -83,7 +91,7 @@ struct Welcome {
 // Why a server ends a connection, for people and for the client's error code.
 enum class RefusalCode : std::uint32_t {
   kMalformed = 1,        // The client broke a rule of the protocol.
-  kVersion = 2,          // No common protocol version or API table.
+  kVersion = 2,          // No common protocol version, or too few common commands.
   kUnauthenticated = 3,  // Unknown lease or wrong proof; deliberately not told apart.
   kBusy = 4,             // Too many connections.
   kDriver = 5,           // The driver or the device failed.

@@ -2,7 +2,9 @@
 // has been taken apart. Their ids start at 0x10000, above every id of proto/cuda/ids.lock, and are
 // append-only. The body of each is written beside it in wire form (wire/encoder.h); "handle" is a
 // client-minted handle (wire/handle.h), "stream" a handle or one of CUDA's special values, "vgpu"
-// the ordinal of a vGPU in the lease.
+// the ordinal of a vGPU in the lease. Client and server compare these comments, up to the first
+// full stop or semicolon, with all that they mention (proto/gen/wire_table.py): a body that changes
+// changes its comment.
 //
 //   extent := row_bytes:u64 rows:u64 slices:u64
 //   plane  := address:u64 pitch:u64 slice_pitch:u64     (both pitches 0 when one row is meant)
@@ -57,8 +59,8 @@ enum class InternalCommand : std::uint32_t {
   //   table   := count:u64 kernel*
   //   kernel  := name:string attribute_count:u64 attribute:i32* param_count:u64 (offset:u32
   //   size:u32)*
-  // The reply to a load is info_log:string error_log:string walltime_us:u64, then the table on
-  // success.
+  //   logs    := info_log:string error_log:string walltime_us:u64
+  // The reply to a load is its logs, then the table on success.
   kLoadModule = 0x10040,           // module:handle image → logs table — asks
   kUnloadModule = 0x10041,         // module:handle
   kModuleGlobal = 0x10042,         // module:handle name:string → address:u64 bytes:u64 — asks

@@ -8,10 +8,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <memory>
 #include <random>
+#include <tuple>
 
 #include "farwarp/wire/decoder.h"
+#include "farwarp/wire/frame.h"
+#include "farwarp/wire/negotiation.h"
 #include "tests/unit/daemon/fake_libcuda.h"
 #include "tests/unit/daemon/server_process.h"
 
@@ -186,6 +190,12 @@ class RawConnection {
     return channel_->Send(MakeHeader(kind, payload.size()), payload, {}, Deadline::After(kPatience))
         .ok();
   }
+  // The first frame that is counted.
+  bool SendCounted(wire::FrameKind kind, const wire::Buffer& payload) {
+    wire::FrameHeader header = MakeHeader(kind, payload.size());
+    header.sequence = 1;
+    return channel_->Send(header, payload, {}, Deadline::After(kPatience)).ok();
+  }
   // Kind and payload of the next frame; kind 0 when the connection has ended.
   std::pair<wire::FrameKind, wire::Buffer> Receive() {
     auto header = channel_->ReceiveHeader(Deadline::After(kPatience));
@@ -219,7 +229,7 @@ TEST(Handshake, ReplayedProofIsWorthless) {
     const auto [kind, challenge] = honest.Receive();
     ASSERT_EQ(kind, wire::FrameKind::kChallenge);
     wire::Proof proof;
-    proof.digest = wire::ComputeProof(server.secret(), hello, challenge);
+    proof.digest = wire::ComputeProof(server.secret(), hello, challenge, proof.table);
     recorded = proof.Encode();
     ASSERT_TRUE(honest.SendFrame(wire::FrameKind::kProof, recorded));
     EXPECT_EQ(honest.Receive().first, wire::FrameKind::kWelcome);
@@ -236,12 +246,169 @@ TEST(Handshake, ReplayedProofIsWorthless) {
 TEST(Handshake, NoCommonProtocolIsSaid) {
   ServerProcess server;
   wire::Hello hello = MakeHello(server.lease());
-  hello.oldest_protocol = hello.newest_protocol = 99;
+  hello.versions = {98, 99};
   RawConnection client(server.endpoint());
   ASSERT_TRUE(client.SendFrame(wire::FrameKind::kHello, hello.Encode()));
   const auto [kind, payload] = client.Receive();
   ASSERT_EQ(kind, wire::FrameKind::kRefused);
-  EXPECT_EQ(wire::Farewell::Decode(payload)->code, RefusalCode::kVersion);
+  const auto farewell = wire::Farewell::Decode(payload);
+  EXPECT_EQ(farewell->code, RefusalCode::kVersion);
+  EXPECT_EQ(farewell->reason,
+            "the client speaks protocol 98 to 99, the server speaks 1; use matching versions of "
+            "Farwarp");
+}
+
+// A client of another build, up to the challenge.
+struct Stranger {
+  explicit Stranger(const ServerProcess& server, std::uint64_t table_hash = 1)
+      : connection(server.endpoint()), secret(server.secret()) {
+    wire::Hello said = MakeHello(server.lease());
+    said.table_hash = table_hash;
+    hello = said.Encode();
+    EXPECT_TRUE(connection.SendFrame(wire::FrameKind::kHello, hello));
+    wire::FrameKind kind;
+    std::tie(kind, challenge_payload) = connection.Receive();
+    EXPECT_EQ(kind, wire::FrameKind::kChallenge);
+    auto decoded = wire::Challenge::Decode(challenge_payload);
+    EXPECT_TRUE(decoded.ok());
+    if (decoded.ok()) challenge = std::move(*decoded);
+  }
+  Digest DigestOf(const std::vector<wire::PeerEntry>& table) const {
+    return wire::ComputeProof(secret, hello, challenge_payload, table);
+  }
+  // The server's answer to a proof.
+  std::pair<wire::FrameKind, wire::Buffer> Prove(const wire::Buffer& proof) {
+    EXPECT_TRUE(connection.SendFrame(wire::FrameKind::kProof, proof));
+    return connection.Receive();
+  }
+  std::pair<wire::FrameKind, wire::Buffer> Prove(const std::vector<wire::PeerEntry>& table) {
+    return Prove(wire::Proof{DigestOf(table), table}.Encode());
+  }
+
+  RawConnection connection;
+  wire::LeaseSecret secret;
+  wire::Buffer hello;
+  wire::Buffer challenge_payload;
+  wire::Challenge challenge;
+};
+
+RefusalCode RefusalOf(const std::pair<wire::FrameKind, wire::Buffer>& answer) {
+  EXPECT_EQ(answer.first, wire::FrameKind::kRefused);
+  const auto farewell = wire::Farewell::Decode(answer.second);
+  return farewell.ok() ? farewell->code : RefusalCode::kFinished;
+}
+
+TEST(Negotiation, EqualOrUnknownBuildsGetNoTable) {
+  ServerProcess server;
+  const Stranger stranger(server);
+  EXPECT_GT(stranger.challenge.table.size(), 50u);
+  EXPECT_EQ(stranger.challenge.versions.newest, wire::kProtocolVersion);
+  EXPECT_TRUE(Stranger(server, 0).challenge.table.empty());
+  Stranger sibling(server, stranger.challenge.table_hash);
+  EXPECT_TRUE(sibling.challenge.table.empty());
+  EXPECT_EQ(sibling.Prove(std::vector<wire::PeerEntry>{}).first, wire::FrameKind::kWelcome);
+}
+
+TEST(Negotiation, ATamperedTranscriptIsRefused) {
+  ServerProcess server;
+  {
+    Stranger honest(server);
+    EXPECT_EQ(honest.Prove(honest.challenge.table).first, wire::FrameKind::kWelcome);
+  }
+  {
+    // Somebody wants the client to believe in other commands: it proves what it has heard.
+    Stranger client(server);
+    wire::Challenge heard = client.challenge;
+    heard.table.pop_back();
+    const auto table = client.challenge.table;
+    const Digest digest = wire::ComputeProof(server.secret(), client.hello, heard.Encode(), table);
+    EXPECT_EQ(RefusalOf(client.Prove(wire::Proof{digest, table}.Encode())),
+              RefusalCode::kUnauthenticated);
+  }
+  {
+    // In an older version.
+    Stranger client(server);
+    wire::Challenge heard = client.challenge;
+    heard.versions = {0, 0};
+    const auto table = client.challenge.table;
+    const Digest digest = wire::ComputeProof(server.secret(), client.hello, heard.Encode(), table);
+    EXPECT_EQ(RefusalOf(client.Prove(wire::Proof{digest, table}.Encode())),
+              RefusalCode::kUnauthenticated);
+  }
+  {
+    // The server is to believe that the client knows less than it does, or something else.
+    for (const bool shorter : {true, false}) {
+      Stranger client(server);
+      auto table = client.challenge.table;
+      const Digest digest = client.DigestOf(table);
+      shorter ? table.pop_back() : static_cast<void>(++table.front().signature);
+      EXPECT_EQ(RefusalOf(client.Prove(wire::Proof{digest, table}.Encode())),
+                RefusalCode::kUnauthenticated);
+    }
+  }
+}
+
+TEST(Negotiation, HostileTablesAreRefused) {
+  ServerProcess server;
+  const auto prove = [&](const std::vector<wire::PeerEntry>& table, std::uint64_t count) {
+    Stranger client(server);
+    wire::Buffer proof;
+    wire::Encoder encoder(proof);
+    const Digest digest = client.DigestOf(table);
+    encoder.PutRaw(digest.data(), digest.size());
+    encoder.Put(count);
+    encoder.PutRaw(table.data(), table.size() * sizeof(wire::PeerEntry));
+    return RefusalOf(client.Prove(proof));
+  };
+  std::vector<wire::PeerEntry> table = Stranger(server).challenge.table;
+  const std::uint64_t count = table.size();
+  EXPECT_EQ(prove(table, count - 1), RefusalCode::kMalformed);
+  EXPECT_EQ(prove(table, count + 1), RefusalCode::kMalformed);
+  EXPECT_EQ(prove(table, ~std::uint64_t{0}), RefusalCode::kMalformed);
+  EXPECT_EQ(prove(table, std::uint64_t{1} << 61), RefusalCode::kMalformed);
+  std::swap(table[3], table[4]);
+  EXPECT_EQ(prove(table, count), RefusalCode::kMalformed);
+  table[3] = table[4];
+  EXPECT_EQ(prove(table, count), RefusalCode::kMalformed);
+  std::vector<wire::PeerEntry> endless(wire::kMaxTableEntries + 1);
+  for (std::uint32_t i = 0; i < endless.size(); ++i) endless[i].id = i;
+  EXPECT_EQ(prove(endless, endless.size()), RefusalCode::kMalformed);
+  // The longest that there may be has nothing in common with the server.
+  endless.pop_back();
+  EXPECT_EQ(prove(endless, endless.size()), RefusalCode::kVersion);
+  EXPECT_EQ(prove({}, 0), RefusalCode::kVersion);
+  // One that nobody has asked for.
+  Stranger simple(server, 0);
+  EXPECT_EQ(RefusalOf(simple.Prove(std::vector<wire::PeerEntry>{{1, 1}})), RefusalCode::kMalformed);
+}
+
+TEST(Negotiation, AWorkerExecutesOnlyWhatIsCommon) {
+  ServerProcess server;
+  Stranger client(server);
+  auto table = client.challenge.table;
+  constexpr auto kMissing = wire::IdOf(wire::InternalCommand::kMemoryInfo);
+  constexpr auto kCommon = wire::IdOf(wire::InternalCommand::kAcquireCredit);
+  EXPECT_EQ(std::erase_if(table, [](const auto& entry) { return entry.id == kMissing; }), 1u);
+  ASSERT_EQ(client.Prove(table).first, wire::FrameKind::kWelcome);
+  wire::Buffer commands;
+  wire::Encoder encoder(commands);
+  encoder.PutStruct(wire::CommandHeader{kMissing, 8, 1});
+  encoder.Put(std::uint32_t{0});
+  encoder.PutStruct(wire::CommandHeader{kCommon, 16, 2});
+  encoder.Put(std::uint32_t{0});
+  encoder.Put(std::uint64_t{2} << 20);
+  ASSERT_TRUE(client.connection.SendCounted(wire::FrameKind::kCommands, commands));
+  for (const std::int32_t wanted : {801, 0}) {
+    std::pair<wire::FrameKind, wire::Buffer> answer;
+    do answer = client.connection.Receive();
+    while (answer.first == wire::FrameKind::kAck || answer.first == wire::FrameKind::kPing);
+    ASSERT_EQ(answer.first, wire::FrameKind::kReplies);
+    wire::ReplyHeader reply;
+    ASSERT_GE(answer.second.size(), sizeof reply);
+    std::memcpy(&reply, answer.second.data(), sizeof reply);
+    EXPECT_EQ(reply.ticket, wanted == 801 ? 1u : 2u);
+    EXPECT_EQ(reply.result, wanted);
+  }
 }
 
 // Garbage of several shapes: noise, a good header with too many bytes, a good hello cut short or

@@ -230,12 +230,14 @@ TEST(WorkerBrief, ComesBackAsItWasAndRefusesTheRest) {
   brief.memory_limit = 3 * kGiB;
   brief.vgpus = {{1, kGiB, 50}, {0, kMiB, 100}};
   brief.hello.resize(48, std::byte{9});
+  brief.proof.resize(40, std::byte{8});
   const wire::Buffer encoded = brief.Encode();
   const auto decoded = WorkerBrief::Decode(encoded);
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->vgpus[0].memory_bytes, kGiB);
   EXPECT_EQ(decoded->memory_limit, 3 * kGiB);
   EXPECT_EQ(decoded->hello, brief.hello);
+  EXPECT_EQ(decoded->proof, brief.proof);
   EXPECT_EQ(decoded->Encode(), encoded);
   for (std::size_t bytes = 0; bytes < encoded.size(); bytes += 8) {
     EXPECT_FALSE(WorkerBrief::Decode(std::span(encoded).first(bytes)).ok()) << bytes;

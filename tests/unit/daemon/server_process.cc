@@ -240,7 +240,7 @@ void WireClient::Handshake(const wire::LeaseId& lease, const wire::LeaseSecret& 
     return;
   }
   wire::Proof proof;
-  proof.digest = wire::ComputeProof(secret, hello_payload, payload);
+  proof.digest = wire::ComputeProof(secret, hello_payload, payload, proof.table);
   const wire::Buffer proof_payload = proof.Encode();
   if (!channel_
            ->Send(MakeHeader(wire::FrameKind::kProof, proof_payload.size()), proof_payload, {},

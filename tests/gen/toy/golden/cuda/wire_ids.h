@@ -25,7 +25,7 @@ inline constexpr std::uint32_t toyOperations = 21;
 }  // namespace wire_id
 
 namespace wire {
-// Numbers, rules and layouts of everything that travels.
-inline constexpr std::uint64_t kTableHash = 0x271fde176faa4e1e;
+// Numbers and signatures of everything that travels.
+inline constexpr std::uint64_t kTableHash = 0xc2bcb5616345ba22;
 }  // namespace wire
 }  // namespace farwarp
