@@ -7,10 +7,15 @@
 #include <cerrno>
 #include <cstring>
 
+#include "proto/transport/patience.h"
+#include "proto/transport/peer_host.h"
+
 namespace farwarp::transport {
 namespace {
 
 constexpr std::size_t kReadAheadBytes = std::size_t{64} << 10;
+// A host that is there answers the kernel's probes several times in this.
+constexpr std::chrono::seconds kHostPatience{5};
 
 void Count(std::atomic<std::uint64_t>& counter, std::uint64_t more) {
   counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
@@ -24,15 +29,39 @@ SocketChannel::SocketChannel(UniqueFd socket, Reading reading)
   if (reading_ == Reading::kBuffered) buffer_.resize(kReadAheadBytes);
 }
 
-Status SocketChannel::WaitFor(short events, Deadline deadline) const {
-  for (;;) {
+Status SocketChannel::WaitFor(short events, Patience& patience) const {
+  for (bool waited = false;; waited = true) {
+    patience.Look();
+    int wait_ms = patience.next_wait_ms();
+    if (waited && wait_ms == 0) {
+      if (!IsStopped(patience)) return Status::Timeout("the peer did not answer in time");
+      wait_ms = patience.next_wait_ms();
+    }
     pollfd wanted{socket_.get(), events, 0};
-    const int ready = ::poll(&wanted, 1, deadline.remaining_ms());
+    const int ready = ::poll(&wanted, 1, wait_ms);
     if (ready > 0) return Status::Ok();
     if (ready < 0 && errno != EINTR)
       return Status::FromErrno("cannot wait for the connection", errno);
-    if (deadline.expired()) return Status::Timeout("the peer did not answer in time");
   }
+}
+
+bool SocketChannel::IsStopped(Patience& patience) const noexcept {
+  if (!patience.tolerates_silence() || tolerated_silence_ == tolerated_silence_.zero()) {
+    return false;
+  }
+  const auto host = AskAboutPeerHost(socket_.get());
+  return host && host->Answers(kHostPatience) &&
+         patience.Prolong(host->since_data, tolerated_silence_);
+}
+
+bool SocketChannel::HostAnswers(std::chrono::milliseconds within) const noexcept {
+  const auto host = AskAboutPeerHost(socket_.get());
+  return host && host->Answers(within);
+}
+
+void SocketChannel::TolerateSilence(std::chrono::milliseconds limit) noexcept {
+  tolerated_silence_ = limit;
+  ProbePeerHost(socket_.get());
 }
 
 Status SocketChannel::Send(const wire::FrameHeader& header, std::span<const std::byte> first,
@@ -42,6 +71,7 @@ Status SocketChannel::Send(const wire::FrameHeader& header, std::span<const std:
                     {const_cast<std::byte*>(second.data()), second.size()}};
   iovec* next = parts;
   iovec* const end = parts + 3;
+  Patience patience(deadline, true);
   while (next != end) {
     if (next->iov_len == 0) {
       ++next;
@@ -58,7 +88,7 @@ Status SocketChannel::Send(const wire::FrameHeader& header, std::span<const std:
         return Status::Closed(std::string("the connection broke while sending: ") +
                               std::strerror(errno));
       }
-      FARWARP_RETURN_IF_ERROR(WaitFor(POLLOUT, deadline));
+      FARWARP_RETURN_IF_ERROR(WaitFor(POLLOUT, patience));
       continue;
     }
     Count(bytes_sent_, static_cast<std::uint64_t>(sent));
@@ -76,7 +106,7 @@ Status SocketChannel::Send(const wire::FrameHeader& header, std::span<const std:
 }
 
 Result<std::size_t> SocketChannel::ReceiveSome(std::byte* to, std::size_t least, std::size_t most,
-                                               Deadline deadline) {
+                                               Patience& patience) {
   std::size_t got = 0;
   while (got < least) {
     if (shut_.load(std::memory_order_relaxed))
@@ -90,7 +120,7 @@ Result<std::size_t> SocketChannel::ReceiveSome(std::byte* to, std::size_t least,
         return Status::Closed(std::string("the connection broke while receiving: ") +
                               std::strerror(errno));
       }
-      if (Status status = WaitFor(POLLIN, deadline); !status.ok()) {
+      if (Status status = WaitFor(POLLIN, patience); !status.ok()) {
         // A peer that stops in the middle of something is not merely quiet.
         if (status.code() == StatusCode::kTimeout && got != 0)
           return Status::Closed("the peer stopped in mid-frame");
@@ -105,6 +135,11 @@ Result<std::size_t> SocketChannel::ReceiveSome(std::byte* to, std::size_t least,
 }
 
 Status SocketChannel::ReceivePayload(std::span<std::byte> to, Deadline deadline) {
+  Patience patience(deadline, true);
+  return Receive(to, patience);
+}
+
+Status SocketChannel::Receive(std::span<std::byte> to, Patience& patience) {
   if (to.empty()) return Status::Ok();
   // Small payloads fill the buffer for what follows them. Nothing is taken from it before all is
   // there: a wait that ends in the middle of a header can be taken up again.
@@ -115,7 +150,7 @@ Status SocketChannel::ReceivePayload(std::span<std::byte> to, Deadline deadline)
       begin_ = 0;
     }
     while (end_ - begin_ < to.size()) {
-      const auto more = ReceiveSome(buffer_.data() + end_, 1, buffer_.size() - end_, deadline);
+      const auto more = ReceiveSome(buffer_.data() + end_, 1, buffer_.size() - end_, patience);
       if (!more.ok()) return more.status();
       end_ += *more;
     }
@@ -129,12 +164,14 @@ Status SocketChannel::ReceivePayload(std::span<std::byte> to, Deadline deadline)
   begin_ += ahead;
   to = to.subspan(ahead);
   if (to.empty()) return Status::Ok();
-  return ReceiveSome(to.data(), to.size(), to.size(), deadline).status();
+  return ReceiveSome(to.data(), to.size(), to.size(), patience).status();
 }
 
 Result<wire::FrameHeader> SocketChannel::ReceiveHeader(Deadline deadline) {
   wire::FrameHeader header;
-  FARWARP_RETURN_IF_ERROR(ReceivePayload(std::as_writable_bytes(std::span(&header, 1)), deadline));
+  // Whether a peer that sends nothing at all is stopped is for the session to ask.
+  Patience patience(deadline);
+  FARWARP_RETURN_IF_ERROR(Receive(std::as_writable_bytes(std::span(&header, 1)), patience));
   FARWARP_RETURN_IF_ERROR(CheckHeader(header));
   return header;
 }

@@ -3,12 +3,15 @@
 //
 // Implementations: SocketChannel (TCP, and Unix sockets for tests in one process), FaultyChannel
 // (delays and faults around another channel). Each call takes a deadline; a call that fails leaves
-// the channel unusable except for Shutdown.
+// the channel unusable except for Shutdown. Deadlines are
+// in time during which the waiting thread itself could run: what a stopped process sleeps through
+// is not held against its peer.
 //
 // Thread-safety: at any time one thread may send and another may receive; Shutdown may be called
 // from any thread and makes both return kClosed. No lock is held over a system call.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -43,6 +46,17 @@ class Channel {
   // Receives the next bytes of the payload into `to`. The caller must take exactly header.bytes in
   // as many steps as it likes.
   virtual Status ReceivePayload(std::span<std::byte> to, Deadline deadline) = 0;
+
+  // A program that is stopped (by a debugger, by a signal) says nothing, and neither does a host
+  // that is dead or cut off; only the first one's kernel goes on acknowledging what it is sent.
+  //
+  // True if the peer's host has shown within `within` that it is there. False, too, where nothing
+  // can tell. Something must be sent now and then for a host to answer.
+  virtual bool HostAnswers(std::chrono::milliseconds /*within*/) const noexcept { return false; }
+  // Lets Send and ReceivePayload wait beyond their deadlines, for up to `limit`, while the peer is
+  // silent and its host answers. Without this, and where nothing can tell, deadlines are all there
+  // is. Before the first frame.
+  virtual void TolerateSilence(std::chrono::milliseconds /*limit*/) noexcept {}
 
   virtual void Shutdown() noexcept = 0;
   virtual ChannelCounts counts() const noexcept = 0;

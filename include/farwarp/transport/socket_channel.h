@@ -12,6 +12,8 @@
 
 namespace farwarp::transport {
 
+class Patience;
+
 class SocketChannel : public Channel {
  public:
   // kExact never reads beyond what was asked for, so that the socket can be handed to another
@@ -24,6 +26,9 @@ class SocketChannel : public Channel {
               std::span<const std::byte> second, Deadline deadline) override;
   Result<wire::FrameHeader> ReceiveHeader(Deadline deadline) override;
   Status ReceivePayload(std::span<std::byte> to, Deadline deadline) override;
+  // For TCP; see Channel.
+  bool HostAnswers(std::chrono::milliseconds within) const noexcept override;
+  void TolerateSilence(std::chrono::milliseconds limit) noexcept override;
   void Shutdown() noexcept override;
   ChannelCounts counts() const noexcept override;
 
@@ -34,14 +39,18 @@ class SocketChannel : public Channel {
  private:
   // Receives at least `least` and at most `most` bytes.
   Result<std::size_t> ReceiveSome(std::byte* to, std::size_t least, std::size_t most,
-                                  Deadline deadline);
-  Status WaitFor(short events, Deadline deadline) const;
+                                  Patience& patience);
+  Status Receive(std::span<std::byte> to, Patience& patience);
+  Status WaitFor(short events, Patience& patience) const;
+  // The time is over: true if the peer is merely stopped, and the wait goes on.
+  bool IsStopped(Patience& patience) const noexcept;
 
   UniqueFd socket_;
   const Reading reading_;
   std::vector<std::byte> buffer_;  // Read ahead: [begin_, end_). Receiving thread only.
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
+  std::chrono::milliseconds tolerated_silence_{0};
   std::atomic<bool> shut_{false};
   // Relaxed counters: each is written by one thread.
   std::atomic<std::uint64_t> bytes_sent_{0}, bytes_received_{0}, send_calls_{0}, receive_calls_{0};
