@@ -39,6 +39,8 @@ const Setting kSettings[] = {
     {"log_level", "FARWARP_SERVER_LOG", &Config::log_level},
     {"handshake_timeout", "FARWARP_SERVER_HANDSHAKE_TIMEOUT", nullptr, &Config::handshake_timeout},
     {"grace", "FARWARP_SERVER_GRACE", nullptr, &Config::grace},
+    {"heartbeat", "FARWARP_SERVER_HEARTBEAT", nullptr, &Config::heartbeat},
+    {"client_pause", "FARWARP_SERVER_CLIENT_PAUSE", nullptr, &Config::client_pause},
     {"max_connections", "FARWARP_SERVER_MAX_CONNECTIONS", nullptr, nullptr,
      &Config::max_connections},
     {"max_handshakes", "FARWARP_SERVER_MAX_HANDSHAKES", nullptr, nullptr, &Config::max_handshakes},
@@ -187,6 +189,13 @@ Status CompleteConfig(const std::string& host_name, Config& config) {
   if (config.handshake_timeout < std::chrono::milliseconds(10) ||
       config.handshake_timeout > std::chrono::minutes(1)) {
     return Status::Invalid("handshake_timeout must be between 10 ms and 1 min");
+  }
+  if (config.heartbeat < std::chrono::milliseconds(50) ||
+      config.heartbeat > std::chrono::minutes(1)) {
+    return Status::Invalid("heartbeat must be between 50 ms and 1 min");
+  }
+  if (config.client_pause > std::chrono::hours(24 * 7)) {
+    return Status::Invalid("client_pause must be 7d at most");
   }
   if (config.worker_memory < kLeastWorkerMemory) {
     return Status::Invalid("worker_memory must be at least 512Mi");

@@ -27,6 +27,8 @@ struct Config {
   std::uint64_t worker_memory = std::uint64_t{8} << 30;  // Bytes of one worker's own.
   std::chrono::milliseconds handshake_timeout{2000};
   std::chrono::milliseconds grace{2000};
+  std::chrono::milliseconds heartbeat{1000};
+  std::chrono::milliseconds client_pause{std::chrono::minutes(10)};
   std::map<std::string, std::string> labels;
   // Private mode; command line only.
   bool is_private = false;

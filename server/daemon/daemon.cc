@@ -210,6 +210,8 @@ Status Daemon::StartWorker(Lease& lease, AdmittedClient& client) {
   brief.lease = lease.offer.id;
   brief.log_level = static_cast<std::uint32_t>(options_.worker_log);
   brief.memory_limit = options_.worker_memory;
+  brief.heartbeat_ms = static_cast<std::uint32_t>(options_.heartbeat.count());
+  brief.client_pause_ms = static_cast<std::uint32_t>(options_.client_pause.count());
   brief.vgpus = lease.offer.vgpus;
   brief.hello = std::move(client.hello_payload);
   brief.proof = std::move(client.proof_payload);

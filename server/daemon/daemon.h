@@ -53,6 +53,8 @@ class Daemon {
     bool fresh_memory = false;  // The driver is known to hand out cleared memory.
     std::size_t max_connections = 256;
     std::chrono::milliseconds grace{2000};  // For a worker to end by itself before it is killed.
+    std::chrono::milliseconds heartbeat{1000};
+    std::chrono::milliseconds client_pause{std::chrono::minutes(10)};
     std::uint64_t worker_memory = std::uint64_t{8} << 30;
     LogLevel worker_log = LogLevel::kOff;
     Gate::Options gate;

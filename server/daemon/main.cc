@@ -105,6 +105,8 @@ void AddOptions(CLI::App& app, Flags& flags) {
   AddSetting(app, flags, "worker_memory", "host memory of one program's worker (8Gi)");
   AddSetting(app, flags, "handshake_timeout", "time for a program to prove its lease (2s)");
   AddSetting(app, flags, "grace", "time for a worker to end by itself (2s)");
+  AddSetting(app, flags, "heartbeat", "how often a silent program is asked for a sign (1s)");
+  AddSetting(app, flags, "client_pause", "how long a program may be stopped (10m)");
   app.add_option("--label", flags.labels, "KEY=VALUE that requests can ask for")->take_all();
   app.add_option("--config", flags.config, "settings file (TOML)");
   app.add_flag("--private", flags.is_private, "serve one lease that a launcher passes");
@@ -212,6 +214,8 @@ Status Server::Start(const std::string& worker_program, const std::string& drive
   options.max_connections = config_.max_connections;
   options.grace = config_.grace;
   options.worker_memory = config_.worker_memory;
+  options.heartbeat = config_.heartbeat;
+  options.client_pause = config_.client_pause;
   options.worker_log = ParseLogLevel(config_.log_level.c_str());
   options.gate.timeout = config_.handshake_timeout;
   options.gate.max_pending = config_.max_handshakes;

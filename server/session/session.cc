@@ -53,6 +53,7 @@ Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
       options_(std::move(options)),
       state_(std::make_unique<CommandState>(*options_.driver, *options_.quota)),
       internal_(wire::kInternalIds, nullptr) {
+  channel_->TolerateSilence(options_.client_pause);
   if (options_.fresh_memory) state_->TrustFreshMemory();
   for (const InternalHandler& handler : InternalHandlers()) {
     internal_[handler.id - wire::kFirstInternalId] = handler.handle;
@@ -117,17 +118,16 @@ void Session::Shutdown() noexcept {
 
 Status Session::ReceiveLoop() {
   int silent = 0;
+  auto heard = std::chrono::steady_clock::now();
   while (!stopping_.load()) {
     auto header = channel_->ReceiveHeader(Deadline::After(options_.heartbeat));
     if (!header.ok()) {
       if (header.status().code() != StatusCode::kTimeout) return header.status();
-      if (++silent > kSilentHeartbeats) {
-        return Status::Timeout("the client has been silent for too long");
-      }
-      Enqueue({wire::FrameKind::kPing, {}, {}, nullptr});
+      FARWARP_RETURN_IF_ERROR(OnSilence(++silent, heard));
       continue;
     }
     silent = 0;
+    heard = std::chrono::steady_clock::now();
     FARWARP_RETURN_IF_ERROR(transport::CheckOrder(
         *header, {received_.load(), acknowledged_, sequence_.load(std::memory_order_acquire)}));
     acknowledged_ = header->acknowledged;
@@ -154,6 +154,26 @@ Status Session::ReceiveLoop() {
       default:
         return Status::Invalid("the client sent a frame that no server expects");
     }
+  }
+  return Status::Ok();
+}
+
+Status Session::OnSilence(int silent, std::chrono::steady_clock::time_point heard) {
+  if (silent > kSilentHeartbeats) {
+    if (std::chrono::steady_clock::now() - heard >= options_.client_pause) {
+      return Status::Timeout("the client has been silent for too long");
+    }
+    // The pings below have it acknowledge something in each heartbeat if it is there.
+    if (!channel_->HostAnswers(kSilentHeartbeats * options_.heartbeat)) {
+      return Status::Timeout("the client's host does not answer any more");
+    }
+    if (silent == kSilentHeartbeats + 1) {
+      FARWARP_LOG(kInfo, "the client is silent but its host answers; it may be stopped");
+    }
+  }
+  // Whatever waits to be sent asks as well.
+  if (out_items_.load(std::memory_order_relaxed) == 0) {
+    Enqueue({wire::FrameKind::kPing, {}, {}, nullptr});
   }
   return Status::Ok();
 }
@@ -411,7 +431,8 @@ void Session::Enqueue(Outgoing item) {
 
 void Session::WaitForReader() {
   const MutexLock lock(out_mutex_);
-  // Ends: whoever sends gives up on a client that takes nothing for kSendPatience.
+  // Ends: whoever sends gives up on a client that takes nothing for kSendPatience, or is stopped
+  // for client_pause.
   while (!out_dead_ && sender_active_ && out_.size() > kQueuedItems / 2 && !stopping_.load()) {
     out_shrank_.WaitUntil(out_mutex_, std::chrono::steady_clock::now() + options_.heartbeat);
   }

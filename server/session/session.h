@@ -55,6 +55,8 @@ class Session {
     wire::VersionRange versions;                 // Of the protocol that this server speaks.
     wire::ApiTable table;                        // What it was generated from.
     std::chrono::milliseconds heartbeat{1000};
+    // How long a client may be silent whose host answers: its program is stopped, and may go on.
+    std::chrono::milliseconds client_pause{std::chrono::minutes(10)};
     // Called before each answer leaves, on any thread: pushes what kernels have printed so far.
     std::function<void()> flush_output;
   };
@@ -113,6 +115,9 @@ class Session {
   Status Agree(const wire::Hello& hello, std::span<const wire::PeerEntry> client_table);
   Status Refuse(wire::RefusalCode code, const Status& status);
   Status ReceiveLoop();
+  // The client has not said anything since `heard` and `silent` heartbeats: asks whether it is
+  // there, or fails if it need not be waited for any more.
+  Status OnSilence(int silent, std::chrono::steady_clock::time_point heard);
   Status OnBulk(std::uint32_t bytes);
   Status QueueCommands(wire::Buffer payload);
   // Host functions that the client has run let their streams go on at once: the dispatcher may be

@@ -16,6 +16,8 @@ wire::Buffer WorkerBrief::Encode() const {
   encoder.Put(quota_slot);
   encoder.Put(log_level);
   encoder.Put(memory_limit);
+  encoder.Put(heartbeat_ms);
+  encoder.Put(client_pause_ms);
   encoder.Put(std::uint64_t{vgpus.size()});
   for (const BriefVgpu& vgpu : vgpus) {
     encoder.Put(vgpu.device);
@@ -38,6 +40,8 @@ Result<WorkerBrief> WorkerBrief::Decode(std::span<const std::byte> payload) {
   brief.quota_slot = decoder.Get<std::uint32_t>();
   brief.log_level = decoder.Get<std::uint32_t>();
   brief.memory_limit = decoder.Get<std::uint64_t>();
+  brief.heartbeat_ms = decoder.Get<std::uint32_t>();
+  brief.client_pause_ms = decoder.Get<std::uint32_t>();
   brief.vgpus.resize(decoder.GetCount(wire::kMaxDevices, 24));
   for (BriefVgpu& vgpu : brief.vgpus) {
     vgpu.device = decoder.Get<std::uint32_t>();

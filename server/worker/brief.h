@@ -41,9 +41,11 @@ struct WorkerBrief {
   std::uint32_t quota_slot = 0;
   std::uint32_t log_level = 0;     // farwarp::LogLevel
   std::uint64_t memory_limit = 0;  // Of the process itself, in bytes.
-  std::vector<BriefVgpu> vgpus;    // By ordinal within the lease.
-  wire::Buffer hello;              // The client's Hello, as it was proved.
-  wire::Buffer proof;              // The Proof, with the commands that the client knows.
+  std::uint32_t heartbeat_ms = 1000;
+  std::uint32_t client_pause_ms = 600'000;  // server::Session::Options
+  std::vector<BriefVgpu> vgpus;             // By ordinal within the lease.
+  wire::Buffer hello;                       // The client's Hello, as it was proved.
+  wire::Buffer proof;                       // The Proof, with the commands that the client knows.
 
   wire::Buffer Encode() const;
   static Result<WorkerBrief> Decode(std::span<const std::byte> payload);

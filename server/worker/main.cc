@@ -63,6 +63,8 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
   options.fresh_memory = brief.fresh_memory;
   options.lease = brief.lease;
   options.table = wire::kApiTable;
+  options.heartbeat = std::chrono::milliseconds(brief.heartbeat_ms);
+  options.client_pause = std::chrono::milliseconds(brief.client_pause_ms);
   for (const BriefVgpu& vgpu : brief.vgpus) {
     options.device_ordinals.push_back(static_cast<int>(vgpu.device));
     options.compute_percent.push_back(vgpu.compute_percent);

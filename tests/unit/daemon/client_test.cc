@@ -71,6 +71,9 @@ class Program {
       line.push_back(byte);
     }
   }
+  void Signal(int signal) const {
+    if (pid_ > 0) ::kill(pid_, signal);
+  }
   void Kill() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
@@ -173,6 +176,57 @@ TEST(SoftwareGpu, FaultOnOneVgpuSparesAnotherOfTheSameDevice) {
   Program program(server, "fault_program");
   EXPECT_EQ(program.ReadLine(), "vgpu 0: error 700") << server.log();
   EXPECT_EQ(program.ReadLine(), "vgpu 1: error 0") << server.log();
+}
+
+// Of both sides: silence for more than six heartbeats, 300 ms, is death but for what the kernel
+// says.
+ServerProcess::Options WithFastHeart(const std::string& pause) {
+  ServerProcess::Options options = OnSoftwareGpu();
+  options.arguments = {"--heartbeat", "50ms", "--client-pause", pause};
+  return options;
+}
+
+TEST(Stopped, ProgramsGoOnWhereTheyWere) {
+  ServerProcess server(WithFastHeart("1m"));
+  Program program(server, "pause_program");
+  for (int stops = 0; stops < 4; ++stops) {
+    ASSERT_NE(program.ReadLine(), "") << server.log();
+    program.Signal(SIGSTOP);
+    // What it printed just before, and then nothing for five times what makes a silence.
+    while (!program.ReadLine(milliseconds(1500)).empty()) {
+    }
+    ASSERT_EQ(server.workers().size(), 1u) << server.log();
+    program.Signal(SIGCONT);
+  }
+  std::string line = program.ReadLine();
+  while (line == "20" || line == "30" || line == "40" || line == "50" || line == "60") {
+    line = program.ReadLine();
+  }
+  EXPECT_EQ(line, "right") << server.log();
+  EXPECT_NE(server.log().find("it may be stopped"), std::string::npos) << server.log();
+}
+
+TEST(Stopped, ProgramsThatAreKilledAreCleanedUpAtOnce) {
+  ServerProcess server(WithFastHeart("1m"));
+  Program program(server, "pause_program");
+  ASSERT_EQ(program.ReadLine(), "10") << server.log();
+  program.Signal(SIGSTOP);
+  EXPECT_TRUE(server.WaitForLog("it may be stopped"));
+  ASSERT_EQ(server.workers().size(), 1u) << server.log();
+  program.Kill();
+  EXPECT_TRUE(server.WaitForWorkers(0, milliseconds(1000))) << server.log();
+}
+
+TEST(Stopped, ProgramsAreGivenUpInTheEnd) {
+  ServerProcess server(WithFastHeart("1s"));
+  Program program(server, "pause_program");
+  ASSERT_EQ(program.ReadLine(), "10") << server.log();
+  program.Signal(SIGSTOP);
+  EXPECT_TRUE(server.WaitForWorkers(0)) << server.log();
+  program.Signal(SIGCONT);
+  std::string line = program.ReadLine();
+  while (!line.empty() && line.find("error") == std::string::npos) line = program.ReadLine();
+  ExpectStickyError(line);
 }
 
 }  // namespace

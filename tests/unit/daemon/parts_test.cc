@@ -228,6 +228,8 @@ TEST(WorkerBrief, ComesBackAsItWasAndRefusesTheRest) {
   brief.lease.fill(3);
   brief.quota_slot = 5;
   brief.memory_limit = 3 * kGiB;
+  brief.heartbeat_ms = 200;
+  brief.client_pause_ms = 5000;
   brief.vgpus = {{1, kGiB, 50}, {0, kMiB, 100}};
   brief.hello.resize(48, std::byte{9});
   brief.proof.resize(40, std::byte{8});
@@ -236,11 +238,31 @@ TEST(WorkerBrief, ComesBackAsItWasAndRefusesTheRest) {
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->vgpus[0].memory_bytes, kGiB);
   EXPECT_EQ(decoded->memory_limit, 3 * kGiB);
+  EXPECT_EQ(decoded->heartbeat_ms, 200u);
+  EXPECT_EQ(decoded->client_pause_ms, 5000u);
   EXPECT_EQ(decoded->hello, brief.hello);
   EXPECT_EQ(decoded->proof, brief.proof);
   EXPECT_EQ(decoded->Encode(), encoded);
   for (std::size_t bytes = 0; bytes < encoded.size(); bytes += 8) {
     EXPECT_FALSE(WorkerBrief::Decode(std::span(encoded).first(bytes)).ok()) << bytes;
+  }
+}
+
+TEST(Pause, HasSettingsWithLimits) {
+  Config config;
+  EXPECT_EQ(config.client_pause, std::chrono::minutes(10));
+  ASSERT_TRUE(SetConfig(config, "client_pause", "2h", "--client-pause").ok());
+  EXPECT_EQ(config.client_pause, std::chrono::hours(2));
+  ASSERT_TRUE(SetConfig(config, "heartbeat", "200ms", "--heartbeat").ok());
+  EXPECT_EQ(config.heartbeat, milliseconds(200));
+  EXPECT_TRUE(CompleteConfig("host", config).ok());
+  config.client_pause = std::chrono::hours(200);
+  EXPECT_THAT(CompleteConfig("host", config).message(), HasSubstr("client_pause"));
+  config.client_pause = milliseconds(0);
+  EXPECT_TRUE(CompleteConfig("host", config).ok());
+  for (const milliseconds wrong : {milliseconds(1), milliseconds(100'000)}) {
+    config.heartbeat = wrong;
+    EXPECT_THAT(CompleteConfig("host", config).message(), HasSubstr("heartbeat"));
   }
 }
 
