@@ -1,10 +1,14 @@
 // A program that is stopped is not dead: what channels make of silence, on either side of it.
 #include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <future>
@@ -155,6 +159,64 @@ TEST(Pause, AHostAnswersForAProgramThatReadsNothing) {
   const FaultyChannel faulty(std::move(ends.server), {});
   EXPECT_FALSE(faulty.HostAnswers(seconds(60)));
 }
+
+bool SetLoopback(bool up) {
+  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::memcpy(request.ifr_name, "lo", 3);
+  if (::ioctl(fd.get(), SIOCGIFFLAGS, &request) != 0) return false;
+  request.ifr_flags =
+      static_cast<short>(up ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
+  return ::ioctl(fd.get(), SIOCSIFFLAGS, &request) == 0;
+}
+
+constexpr int kNoNetworkOfItsOwn = 77;
+
+// Asks the client's host for signs of life through a link that is taken away; returns 0 if they end
+// in time. In a process and a network of its own.
+int CutLink(bool window_closed) {
+  if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0 || !SetLoopback(true)) return kNoNetworkOfItsOwn;
+  Ends ends = MakeTcpEnds(seconds(60));
+  const auto ask = [&] {
+    return ends.server->Send({FrameKind::kPing, 0, 0, 0, 0, 0}, {}, {}, Deadline::After(kShort))
+        .ok();
+  };
+  if (window_closed) {
+    const std::vector<std::byte> some(std::size_t{1} << 20);
+    while (::send(ends.server->fd(), some.data(), some.size(), MSG_DONTWAIT) > 0 ||
+           ends.server->ReceiveHeader(Deadline::After(kShort)).ok() ||
+           ::send(ends.server->fd(), some.data(), some.size(), MSG_DONTWAIT) > 0) {
+    }
+  }
+  for (int i = 0; i < 10; ++i) {
+    if (!window_closed && !ask()) return 1;
+    static_cast<void>(ends.server->ReceiveHeader(Deadline::After(kShort)));
+    if (!ends.server->HostAnswers(milliseconds(500))) return 2;
+  }
+  if (!SetLoopback(false)) return kNoNetworkOfItsOwn;
+  const Deadline deadline = Deadline::After(seconds(10));
+  while (ends.server->HostAnswers(milliseconds(500))) {
+    if (deadline.expired()) return 3;
+    if (!window_closed) static_cast<void>(ask());
+    static_cast<void>(ends.server->ReceiveHeader(Deadline::After(kShort)));
+  }
+  return 0;
+}
+
+class Link : public testing::TestWithParam<bool> {};
+
+TEST_P(Link, ThatIsCutIsNoStoppedProgram) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) ::_exit(CutLink(GetParam()));
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kNoNetworkOfItsOwn) GTEST_SKIP() << "no network namespace here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Windows, Link, testing::Bool());
 
 // As in the table of processes; '?' if there is none.
 char StateOf(pid_t process) {
