@@ -201,7 +201,7 @@ void Session::Flush(std::uint64_t last) noexcept {
       ++tail_batch_;
       tail_drained_.NotifyAll();
     }
-    const Status sent = SendBatch();
+    const Status sent = TrySendBatch();
     {
       const MutexLock lock(mutex_);
       sending_.Clear();
@@ -233,7 +233,16 @@ std::uint64_t Session::NextSequence() noexcept {
   return next;
 }
 
-Status Session::SendBatch() noexcept {
+Status Session::TrySendBatch() noexcept {
+  try {
+    return SendBatch();
+  } catch (...) {
+    FailForWantOfMemory();
+    return Status(StatusCode::kLimit, {});
+  }
+}
+
+Status Session::SendBatch() {
   bool ping, acknowledge;
   {
     const MutexLock lock(mutex_);
@@ -267,7 +276,7 @@ Status Session::SendBatch() noexcept {
   return Status::Ok();
 }
 
-Status Session::SendFrames(wire::FrameKind kind, std::span<const std::byte> payload) noexcept {
+Status Session::SendFrames(wire::FrameKind kind, std::span<const std::byte> payload) {
   const bool ordered = kind == wire::FrameKind::kCommands;
   const wire::FrameHeader header{kind,
                                  0,
@@ -278,7 +287,7 @@ Status Session::SendFrames(wire::FrameKind kind, std::span<const std::byte> payl
   return channel_->Send(header, payload, {}, Deadline::After(kSendPatience));
 }
 
-Status Session::SendBulk(const Attachment& attachment) noexcept {
+Status Session::SendBulk(const Attachment& attachment) {
   for (std::size_t offset = 0; offset < attachment.bytes;) {
     const std::size_t bytes = std::min(attachment.bytes - offset, wire::kBulkChunkBytes);
     const wire::BulkHeader bulk{attachment.transfer, offset};
@@ -535,6 +544,9 @@ void Session::Die(CUresult reason, const char* why) noexcept {
     waiting->answered.NotifyOne();
   }
   waiting_.clear();
+  // Nobody may come to send it, and the owners of attached memory have been told.
+  tail_.Clear();
+  ping_ = acknowledge_ = false;
   tail_drained_.NotifyAll();
   bulk_sent_.NotifyAll();
 }

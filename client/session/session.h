@@ -154,9 +154,13 @@ class Session {
   // already.
   void Flush(std::uint64_t last = ~std::uint64_t{0}) noexcept EXCLUDES(mutex_);
   std::uint64_t NextSequence() noexcept;
-  Status SendBatch() noexcept;
-  Status SendFrames(wire::FrameKind kind, std::span<const std::byte> payload) noexcept;
-  Status SendBulk(const Attachment& attachment) noexcept;
+  // SendBatch, whatever happens in it: what cannot even be described for want of memory is an
+  // error.
+  Status TrySendBatch() noexcept;
+  // These throw when memory runs out.
+  Status SendBatch();
+  Status SendFrames(wire::FrameKind kind, std::span<const std::byte> payload);
+  Status SendBulk(const Attachment& attachment);
   void WakeFlusher() noexcept REQUIRES(mutex_);
   void WaitForBulk(std::uint64_t batch) noexcept EXCLUDES(mutex_);
   CUresult WaitForReply(Waiting& waiting, Reply& reply) noexcept EXCLUDES(mutex_);

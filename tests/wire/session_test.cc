@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <future>
+#include <new>
 
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/transport/faulty_channel.h"
@@ -229,6 +231,40 @@ class GatedChannel : public transport::Channel {
   const std::unique_ptr<Channel> inner_;
   Gate& gate_;
 };
+
+// A channel that runs out of memory when it is to send.
+class ExhaustedChannel : public transport::Channel {
+ public:
+  ExhaustedChannel(std::unique_ptr<Channel> inner, const std::atomic<bool>& exhausted)
+      : inner_(std::move(inner)), exhausted_(exhausted) {}
+  Status Send(const wire::FrameHeader& header, std::span<const std::byte> first,
+              std::span<const std::byte> second, Deadline deadline) override {
+    if (exhausted_.load()) throw std::bad_alloc();
+    return inner_->Send(header, first, second, deadline);
+  }
+  Result<wire::FrameHeader> ReceiveHeader(Deadline deadline) override {
+    return inner_->ReceiveHeader(deadline);
+  }
+  Status ReceivePayload(std::span<std::byte> to, Deadline deadline) override {
+    return inner_->ReceivePayload(to, deadline);
+  }
+  void Shutdown() noexcept override { inner_->Shutdown(); }
+  transport::ChannelCounts counts() const noexcept override { return inner_->counts(); }
+
+ private:
+  const std::unique_ptr<Channel> inner_;
+  const std::atomic<bool>& exhausted_;
+};
+
+TEST(Session, WantOfMemoryWhileSendingIsAnErrorAndNotTheEndOfTheProcess) {
+  std::atomic<bool> exhausted{false};
+  ScriptedServer server(1000, [&](auto inner) {
+    return std::make_unique<ExhaustedChannel>(std::move(inner), exhausted);
+  });
+  exhausted.store(true);
+  EXPECT_EQ(CallOnce(server.client()), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(PostNumber(server.client(), 1), CUDA_ERROR_OUT_OF_MEMORY);
+}
 
 TEST(Session, AttachedMemoryIsNotTouchedAfterTheEnd) {
   GatedChannel::Gate gate;
