@@ -82,7 +82,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
   }
 
   const CUresult result = EndOnServer(process, handle, context, reset_primary);
-  process.EndArrivals(handle.bits(), std::nullopt, process.session().TransferMark());
+  process.arrivals().EndContext(handle.bits(), process.arrivals().Mark());
   process.managed().DropOwnedBy(handle.bits());
   context.device->memory.FreeOwnedBy(handle.bits());
   process.host.DropOwnedBy(handle.bits());
@@ -96,9 +96,9 @@ CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& cont
   Command command(process.session(), IdOf(InternalCommand::kSynchronizeContext));
   command.body().Put(handle.bits());
   const std::uint64_t mark = context.work.Mark();
-  const std::uint64_t transfers = process.session().TransferMark();
+  const std::uint64_t noted = process.arrivals().Mark();
   const CUresult result = command.Call(reply);
-  process.EndArrivals(handle.bits(), std::nullopt, transfers);
+  process.arrivals().EndContext(handle.bits(), noted);
   if (result != CUDA_SUCCESS) return result;
   context.work.Settle(mark);
   return CUDA_SUCCESS;

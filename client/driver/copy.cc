@@ -68,18 +68,28 @@ CUresult CopyToDevice(const Caller& caller, const StreamUse& use, const CopyRequ
   return NoteSynchronousCopy(*caller.process, use.context_handle, *use.context);
 }
 
-// Posts the copy of one piece; with `wait`, waits until its bytes and those of all pieces before it
-// have arrived.
-CUresult FetchPiece(const Caller& caller, const StreamUse& use, const wire::CopyPlane& from,
-                    const wire::CopyExtent& extent, std::uint64_t transfer, bool wait) {
+enum class Fetch {
+  kWait,   // Until its bytes and those of all pieces before it have arrived.
+  kPost,   // For one that waits later.
+  kLeave,  // The bytes may arrive any time: the copy is asynchronous.
+};
+
+// Posts the copy of one piece to `to`, in the form that arrives.
+CUresult FetchPiece(const Caller& caller, const StreamUse& use, std::uint64_t to,
+                    const wire::CopyPlane& from, const wire::CopyExtent& extent,
+                    std::uint64_t transfer, Fetch fetch) {
+  if (fetch == Fetch::kLeave) caller.process->arrivals().Tidy();
   Command command(caller.session(), IdOf(InternalCommand::kCopyFromDevice));
   command.body().PutPointer(use.wire);
   command.body().PutStruct(extent);
   command.body().PutStruct(from);
   command.body().Put(transfer);
+  if (fetch == Fetch::kLeave) {
+    caller.process->arrivals().NoteCopy(to, *CopyBytes(extent), transfer, use);
+  }
   use.context->work.Begin(use.beside_legacy());
   const std::uint64_t mark = use.context->work.Mark();
-  if (!wait) return command.Post();
+  if (fetch != Fetch::kWait) return command.Post();
   Reply reply;
   const CUresult result = command.Call(reply);
   if (result == CUDA_SUCCESS && use.legacy()) use.context->work.SettleLegacy(mark);
@@ -129,15 +139,13 @@ CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRe
         }
         transfers.Add(data, bytes);
         const std::uint64_t transfer = transfers.last();
-        if (asynchronous) {
-          caller.process->NoteArrival({to.address, bytes, transfer, use.context_handle.bits(),
-                                       wire::FromPointer(use.wire).bits()});
-        }
         // A scratch lives no longer than its piece.
-        const bool wait = !asynchronous && (last || dense != nullptr);
+        const Fetch fetch = asynchronous               ? Fetch::kLeave
+                            : last || dense != nullptr ? Fetch::kWait
+                                                       : Fetch::kPost;
         CUresult fetched = CUDA_ERROR_OUT_OF_MEMORY;
         try {
-          fetched = FetchPiece(caller, use, from, extent, transfer, wait);
+          fetched = FetchPiece(caller, use, to.address, from, extent, transfer, fetch);
         } catch (...) {
         }
         if (fetched != CUDA_SUCCESS) {

@@ -37,6 +37,7 @@ CUresult Record(CUevent event, CUstream stream, unsigned flags, NullStream null)
   command.body().PutPointer(event);
   command.body().PutPointer(use.wire);
   command.body().Put(static_cast<std::uint32_t>(flags));
+  caller.process->arrivals().NoteRecord(wire::FromPointer(event).bits(), use);
   return command.Post();
 }
 
@@ -61,10 +62,17 @@ CUresult Ask(CUevent event, InternalCommand question) {
     return captured;
   }
   if (!record->recorded.load(std::memory_order_relaxed)) return CUDA_SUCCESS;
+  // An error is the event's context's, not the calling thread's current one's.
+  const TravelIn travel(record->context_handle);
   Command command(caller.session(), IdOf(question));
   command.body().PutPointer(event);
+  const std::uint64_t noted = caller.process->arrivals().Mark();
   Reply reply;
-  return command.Call(reply);
+  const CUresult result = command.Call(reply);
+  if (result == CUDA_SUCCESS) {
+    caller.process->arrivals().EndEvent(wire::FromPointer(event).bits(), noted);
+  }
+  return result;
 }
 
 CUresult Elapsed(float* milliseconds, CUevent start, CUevent end) {

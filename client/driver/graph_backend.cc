@@ -85,12 +85,11 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   if (result == CUDA_SUCCESS) result = ResolveForWork(caller, stream, NullOf(per_thread), &use);
   if (result == CUDA_SUCCESS && changed_) result = Send(plan);
   if (result != CUDA_SUCCESS) return result;
+  process_.arrivals().Tidy();
   std::vector<std::uint64_t> transfers;
   for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
     const std::uint64_t transfer = process_.session().ExpectTransfer(
         reinterpret_cast<void*>(arrival.address), static_cast<std::size_t>(arrival.bytes));
-    process_.NoteArrival({arrival.address, arrival.bytes, transfer, use.context_handle.bits(),
-                          wire::FromPointer(use.wire).bits()});
     transfers.push_back(transfer);
   }
   process_.callbacks().Expect(plan_.host_functions());
@@ -100,6 +99,14 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
     command.body().PutPointer(use.wire);
     command.body().Put(static_cast<std::uint64_t>(transfers.size()));
     for (const std::uint64_t transfer : transfers) command.body().Put(transfer);
+    std::size_t next = 0;
+    for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
+      process_.arrivals().NoteCopy(arrival.address, arrival.bytes, transfers[next++], use);
+    }
+    for (const graph::PlanNode& node : plan) {
+      if (node.work.type != CU_GRAPH_NODE_TYPE_EVENT_RECORD) continue;
+      process_.arrivals().NoteUnknownRecord(wire::FromPointer(node.work.event).bits());
+    }
     use.context->work.Begin(use.beside_legacy());
     for (const graph::PlanNode& node : plan) {
       if (node.work.context == nullptr) continue;

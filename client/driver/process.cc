@@ -141,6 +141,7 @@ Process::Process()
 CUresult Process::Use(std::unique_ptr<Session> session,
                       const std::vector<std::uint32_t>& ordinals) {
   session_ = std::move(session);
+  arrivals_ = std::make_unique<Arrivals>(*session_);
   const auto& snapshots = session_->welcome().devices;
   std::vector<std::uint32_t> order = ordinals;
   for (std::uint32_t i = 0; ordinals.empty() && i < snapshots.size(); ++i) order.push_back(i);
@@ -270,37 +271,7 @@ int Process::OrdinalOf(const Device& device) const noexcept {
 }
 
 bool Process::HostMemoryPending(std::uint64_t address, std::uint64_t bytes) {
-  if (callbacks_->pending()) return true;
-  const MutexLock lock(arrivals_mutex_);
-  std::erase_if(arrivals_, [&](const Arrival& arrival) {
-    return !session_->TransferPending(arrival.transfer);
-  });
-  return std::any_of(arrivals_.begin(), arrivals_.end(), [&](const Arrival& arrival) {
-    return address < arrival.address + arrival.bytes && arrival.address < address + bytes;
-  });
-}
-
-void Process::NoteArrival(const Arrival& arrival) {
-  const MutexLock lock(arrivals_mutex_);
-  if (arrivals_.size() >= 64) {
-    std::erase_if(arrivals_,
-                  [&](const Arrival& entry) { return !session_->TransferPending(entry.transfer); });
-  }
-  arrivals_.push_back(arrival);
-  arrivals_noted_.store(true, std::memory_order_release);
-}
-
-void Process::EndArrivals(std::uint64_t context, std::optional<std::uint64_t> stream,
-                          std::uint64_t end) {
-  if (!arrivals_noted_.load(std::memory_order_acquire)) return;
-  const MutexLock lock(arrivals_mutex_);
-  std::erase_if(arrivals_, [&](const Arrival& arrival) {
-    const bool ended = arrival.context == context && arrival.transfer < end &&
-                       (!stream.has_value() || arrival.stream == *stream);
-    if (ended) session_->CancelTransfer(arrival.transfer);
-    return ended;
-  });
-  arrivals_noted_.store(!arrivals_.empty(), std::memory_order_release);
+  return callbacks_->pending() || arrivals_->Pending(address, bytes);
 }
 
 CUresult Enter(Caller* caller) noexcept {
@@ -323,8 +294,8 @@ CUresult EnterContext(Caller* caller) noexcept {
   // A failed context answers everything with its error, also what needs no server.
   const CUresult error = caller->session().error();
   if (error != CUDA_SUCCESS) {
-    caller->process->EndArrivals(caller->context_handle.bits(), std::nullopt,
-                                 caller->session().TransferMark());
+    Arrivals& arrivals = caller->process->arrivals();
+    arrivals.EndContext(caller->context_handle.bits(), arrivals.Mark());
   }
   return error;
 }

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "client/driver/arrivals.h"
 #include "client/driver/context.h"
 #include "client/driver/device_memory.h"
 #include "client/driver/globals.h"
@@ -117,19 +118,8 @@ class Process {
 
   // An asynchronous device-to-host copy is on its way into [address, address + bytes), or a host
   // function that might write there has not run yet.
-  bool HostMemoryPending(std::uint64_t address, std::uint64_t bytes) EXCLUDES(arrivals_mutex_);
-  struct Arrival {
-    std::uint64_t address;
-    std::uint64_t bytes;
-    std::uint64_t transfer;
-    std::uint64_t context;  // Handles' bits.
-    std::uint64_t stream;
-  };
-  void NoteArrival(const Arrival& arrival) EXCLUDES(arrivals_mutex_);
-  // `stream` of `context` (nullopt: all of them) has been waited for, or has failed: of the
-  // transfers before `end`, what has not come never will, and is not written if it does.
-  void EndArrivals(std::uint64_t context, std::optional<std::uint64_t> stream, std::uint64_t end)
-      EXCLUDES(arrivals_mutex_);
+  bool HostMemoryPending(std::uint64_t address, std::uint64_t bytes);
+  Arrivals& arrivals() noexcept { return *arrivals_; }
 
   bool launch_blocking() const noexcept { return launch_blocking_; }
   Callbacks& callbacks() noexcept { return *callbacks_; }
@@ -152,6 +142,7 @@ class Process {
 
   std::unique_ptr<Session> session_;
   std::vector<std::unique_ptr<Device>> devices_;
+  std::unique_ptr<Arrivals> arrivals_;
   std::unique_ptr<Callbacks> callbacks_;
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<Managed> managed_;
@@ -159,9 +150,6 @@ class Process {
   std::unique_ptr<GraphLayer> graph_layer_;
   graph::Graphs* const graphs_;
   bool launch_blocking_ = false;
-  std::atomic<bool> arrivals_noted_{false};
-  Mutex arrivals_mutex_;
-  std::vector<Arrival> arrivals_ GUARDED_BY(arrivals_mutex_);
 };
 
 // Who is calling.

@@ -152,13 +152,15 @@ CUresult NoteSynchronousCopy(Process& process, Handle context_handle, Context& c
 }
 
 CUresult SynchronizeStream(Process& process, const StreamUse& use) {
+  // An error is the stream's context's, not the calling thread's current one's.
+  const TravelIn travel(use.context_handle);
   Reply reply;
   Command command(process.session(), IdOf(InternalCommand::kSynchronizeStream));
   command.body().PutPointer(use.wire);
   const std::uint64_t mark = use.context->work.Mark();
-  const std::uint64_t transfers = process.session().TransferMark();
+  const std::uint64_t noted = process.arrivals().Mark();
   const CUresult result = command.Call(reply);
-  process.EndArrivals(use.context_handle.bits(), wire::FromPointer(use.wire).bits(), transfers);
+  process.arrivals().EndStream(use, noted);
   if (result != CUDA_SUCCESS) return result;
   if (use.legacy()) use.context->work.SettleLegacy(mark);
   return CUDA_SUCCESS;

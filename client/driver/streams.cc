@@ -63,10 +63,15 @@ CUresult Query(CUstream stream, NullStream null) {
       captured != CUDA_SUCCESS) {
     return captured;
   }
+  const TravelIn travel(use.context_handle);
   Command command(caller.session(), IdOf(InternalCommand::kQueryStream));
   command.body().PutPointer(use.wire);
+  const std::uint64_t noted = caller.process->arrivals().Mark();
   Reply reply;
-  return command.Call(reply);
+  const CUresult result = command.Call(reply);
+  // The legacy stream may be idle while streams are not that its next work would wait for.
+  if (result == CUDA_SUCCESS && !use.legacy()) caller.process->arrivals().EndStream(use, noted);
+  return result;
 }
 
 CUresult Synchronize(CUstream stream, NullStream null) {
@@ -99,6 +104,7 @@ CUresult WaitEvent(CUstream stream, CUevent event, unsigned flags, NullStream nu
   command.body().PutPointer(use.wire);
   command.body().PutPointer(event);
   command.body().Put(static_cast<std::uint32_t>(flags));
+  caller.process->arrivals().NoteWait(use, wire::FromPointer(event).bits());
   return command.Post();
 }
 

@@ -125,6 +125,25 @@ TEST_F(Reset, WaitingForAnotherContextThatFailedDoesNotFailTheCurrentOne) {
   ExpectWorks();
 }
 
+TEST_F(Reset, StreamsAndEventsOfAnotherContextThatFailedDoNotFailTheCurrentOne) {
+  CUcontext failed = nullptr;
+  CUstream stream = nullptr;
+  CUevent event = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamCreate(&stream, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuEventCreate(&event, 0), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+  static_cast<void>(cu::cuEventRecord(event, stream));
+  UsePrimary();
+  EXPECT_EQ(cu::cuStreamSynchronize(stream), CUDA_ERROR_ILLEGAL_ADDRESS);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuStreamQuery(stream), CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(cu::cuEventSynchronize(event), CUDA_ERROR_ILLEGAL_ADDRESS);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
+  ExpectWorks();
+}
+
 TEST_F(Reset, ACopyThatFailedIsForgottenWithTheWaitThatSaysSo) {
   UsePrimary();
   CUdeviceptr memory = 0;

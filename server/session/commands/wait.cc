@@ -207,10 +207,11 @@ void WaitForContext(Call& call, CUcontext context) {
 void WaitForStream(Call& call, CUstream stream) {
   if (!MayWait(call)) return;
   const driver::Table& driver = call.driver();
-  // What is done already needs no thread.
-  if (const CUresult now = driver.cuStreamQuery(stream); now != CUDA_ERROR_NOT_READY) {
-    return call.Finish(now);
-  }
+  // What is done already needs no thread. The legacy stream may itself be idle while streams are
+  // not that its next work waits for, and a wait for it is one for those: its event, below, knows.
+  const bool legacy = stream == nullptr || stream == CU_STREAM_LEGACY;
+  const CUresult now = driver.cuStreamQuery(stream);
+  if (now != CUDA_ERROR_NOT_READY && !(legacy && now == CUDA_SUCCESS)) return call.Finish(now);
   const CUcontext context = ContextOf(call, stream);
   const ScopedContext scope(driver, context);
   if (scope.result() != CUDA_SUCCESS) return call.Finish(scope.result());
@@ -221,6 +222,13 @@ void WaitForStream(Call& call, CUstream stream) {
   if (result != CUDA_SUCCESS) {
     StateOf(call).waits.pairs.Return(pair);
     return call.Finish(result);
+  }
+  if (now == CUDA_SUCCESS) {
+    result = driver.cuEventQuery(pair.event);
+    if (result != CUDA_ERROR_NOT_READY) {
+      StateOf(call).waits.pairs.Return(pair);
+      return call.Finish(result);
+    }
   }
   ReplyWhenRecorded(call, pair);
 }
