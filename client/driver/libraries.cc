@@ -1,8 +1,11 @@
 // cuLibrary* and cuKernel*: code that belongs to no context. A library is loaded with one round
 // trip; its kernels are then known.
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "client/custom.h"
+#include "client/driver/code.h"
 #include "client/driver/image_load.h"
 #include "client/driver/kernel_attributes.h"
 #include "client/driver/process.h"
@@ -21,18 +24,11 @@ template <typename LoadFunction>
 CUresult LoadLibrary(CUlibrary* out, LoadFunction load) {
   FARWARP_ENTER(caller);
   if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  auto record = std::make_unique<Library>();
-  Library* library = record.get();
-  const Handle handle = caller.process->libraries.Mint(std::move(record));
-  if (handle.bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  library->handle = handle;
-  const CUresult result = load(caller.session(), handle, &library->table);
-  if (result != CUDA_SUCCESS) {
-    caller.process->libraries.Remove(handle);
-    return result;
-  }
-  *out = wire::ToPointer<CUlibrary>(handle);
-  return CUDA_SUCCESS;
+  Handle handle;
+  const CUresult result =
+      MintLoaded(caller, caller.process->libraries, std::make_unique<Library>(), load, &handle);
+  if (result == CUDA_SUCCESS) *out = wire::ToPointer<CUlibrary>(handle);
+  return result;
 }
 
 }  // namespace
@@ -42,18 +38,18 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* j
                            void** jitOptionsValues, unsigned int numJitOptions,
                            CUlibraryOption* /*libraryOptions*/, void** /*libraryOptionValues*/,
                            unsigned int /*numLibraryOptions*/) {
-  return LoadLibrary(library, [&](Session& session, Handle handle, auto* table) {
+  return LoadLibrary(library, [&](Session& session, Handle handle, Library& record) {
     return LoadImage(session, InternalCommand::kLoadLibrary, handle, code,
-                     {numJitOptions, jitOptions, jitOptionsValues}, table);
+                     {numJitOptions, jitOptions, jitOptionsValues}, &record.table);
   });
 }
 CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CUjit_option* jitOptions,
                                void** jitOptionsValues, unsigned int numJitOptions,
                                CUlibraryOption* /*libraryOptions*/, void** /*libraryOptionValues*/,
                                unsigned int /*numLibraryOptions*/) {
-  return LoadLibrary(library, [&](Session& session, Handle handle, auto* table) {
+  return LoadLibrary(library, [&](Session& session, Handle handle, Library& record) {
     return LoadImageFile(session, InternalCommand::kLoadLibrary, handle, fileName,
-                         {numJitOptions, jitOptions, jitOptionsValues}, table);
+                         {numJitOptions, jitOptions, jitOptionsValues}, &record.table);
   });
 }
 
@@ -69,38 +65,17 @@ CUresult cuLibraryUnload(CUlibrary library) {
 
 CUresult cuLibraryGetKernel(CUkernel* pKernel, CUlibrary library, const char* name) {
   FARWARP_ENTER(caller);
-  if (pKernel == nullptr || name == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  Library* record = caller.process->libraries.Find(library);
-  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  const auto index = record->table->Find(name);
-  if (!index.has_value()) return CUDA_ERROR_NOT_FOUND;
-  Handle handle;
-  const CUresult result = KernelAt(caller, *record, *index, &handle);
-  if (result == CUDA_SUCCESS) *pKernel = wire::ToPointer<CUkernel>(handle);
-  return result;
+  return NameKernel(caller, caller.process->libraries.Find(library), name, KernelAt, pKernel);
 }
 
 CUresult cuLibraryGetKernelCount(unsigned int* count, CUlibrary lib) {
   FARWARP_ENTER(caller);
-  if (count == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const Library* record = caller.process->libraries.Find(lib);
-  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  *count = static_cast<unsigned>(record->table->kernels().size());
-  return CUDA_SUCCESS;
+  return CountKernels(caller.process->libraries.Find(lib), count);
 }
 
 CUresult cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int numKernels, CUlibrary lib) {
   FARWARP_ENTER(caller);
-  if (kernels == nullptr && numKernels > 0) return CUDA_ERROR_INVALID_VALUE;
-  Library* record = caller.process->libraries.Find(lib);
-  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  for (std::uint32_t i = 0; i < numKernels && i < record->table->kernels().size(); ++i) {
-    Handle handle;
-    const CUresult result = KernelAt(caller, *record, i, &handle);
-    if (result != CUDA_SUCCESS) return result;
-    kernels[i] = wire::ToPointer<CUkernel>(handle);
-  }
-  return CUDA_SUCCESS;
+  return ListKernels(caller, caller.process->libraries.Find(lib), numKernels, KernelAt, kernels);
 }
 
 CUresult cuLibraryGetModule(CUmodule* pMod, CUlibrary library) {
@@ -114,30 +89,24 @@ CUresult cuLibraryGetModule(CUmodule* pMod, CUlibrary library) {
     *pMod = wire::ToPointer<CUmodule>(found->second);
     return CUDA_SUCCESS;
   }
-  auto minted = std::make_unique<Module>();
-  Module* module = minted.get();
+  auto module = std::make_unique<Module>();
   module->context_handle = caller.context_handle;
   module->context = caller.context;
   module->library = record->handle;
-  const Handle handle = caller.process->modules.Mint(std::move(minted));
-  if (handle.bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  module->handle = handle;
-  Reply reply;
-  CUresult result;
-  {
-    Command command(caller.session(), IdOf(InternalCommand::kLibraryModule));
-    command.body().Put(handle.bits());
-    command.body().Put(record->handle.bits());
-    result = command.Call(reply);
-  }
-  if (result == CUDA_SUCCESS) {
-    module->table = std::make_shared<FunctionTable>(FunctionTable::Decode(reply.body()));
-    result = reply.Finish();
-  }
-  if (result != CUDA_SUCCESS) {
-    caller.process->modules.Remove(handle);
-    return result;
-  }
+  Handle handle;
+  const auto ask = [library_handle = record->handle](Session& session, Handle minted, Module& of) {
+    Reply reply;
+    Command command(session, IdOf(InternalCommand::kLibraryModule));
+    command.body().Put(minted.bits());
+    command.body().Put(library_handle.bits());
+    const CUresult asked = command.Call(reply);
+    if (asked != CUDA_SUCCESS) return asked;
+    of.table = std::make_shared<FunctionTable>(FunctionTable::Decode(reply.body()));
+    return reply.Finish();
+  };
+  const CUresult result =
+      MintLoaded(caller, caller.process->modules, std::move(module), ask, &handle);
+  if (result != CUDA_SUCCESS) return result;
   record->modules[caller.context_handle.bits()] = handle;
   *pMod = wire::ToPointer<CUmodule>(handle);
   return CUDA_SUCCESS;
@@ -149,26 +118,8 @@ CUresult cuLibraryGetGlobal(CUdeviceptr* dptr, size_t* bytes, CUlibrary library,
   Library* record = caller.process->libraries.Find(library);
   if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   const std::pair<std::uint64_t, std::string> key(caller.context_handle.bits(), name);
-  Variable variable;
-  bool known = false;
-  {
-    const MutexLock lock(record->mutex);
-    const auto found = record->globals.find(key);
-    known = found != record->globals.end();
-    if (known) variable = found->second;
-  }
-  if (!known) {
-    const CUresult result = AskVariable(caller.session(), InternalCommand::kLibraryGlobal,
-                                        record->handle, name, &variable.address, &variable.bytes);
-    if (result != CUDA_SUCCESS) return result;
-    caller.process->globals.Add(
-        {variable.address, variable.bytes, record->handle.bits(), caller.context_handle.bits()});
-    const MutexLock lock(record->mutex);
-    record->globals.emplace(key, variable);
-  }
-  if (dptr != nullptr) *dptr = variable.address;
-  if (bytes != nullptr) *bytes = variable.bytes;
-  return CUDA_SUCCESS;
+  return FindVariable(caller, *record, InternalCommand::kLibraryGlobal, caller.context_handle, name,
+                      key, dptr, bytes);
 }
 
 CUresult cuKernelGetFunction(CUfunction* pFunc, CUkernel kernel) {

@@ -1,8 +1,10 @@
 // cuModule*: one round trip per load; what is inside a module is then known.
-#include <cstring>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "client/custom.h"
+#include "client/driver/code.h"
 #include "client/driver/image_load.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
@@ -15,7 +17,7 @@ using wire::Handle;
 using wire::IdOf;
 using wire::InternalCommand;
 
-// `load(handle, table)` does the loading.
+// `load` does the loading, as MintLoaded wants it.
 template <typename LoadFunction>
 CUresult LoadModule(CUmodule* out, LoadFunction load) {
   FARWARP_ENTER_CONTEXT(caller);
@@ -23,30 +25,24 @@ CUresult LoadModule(CUmodule* out, LoadFunction load) {
   auto record = std::make_unique<Module>();
   record->context_handle = caller.context_handle;
   record->context = caller.context;
-  Module* module = record.get();
-  const Handle handle = caller.process->modules.Mint(std::move(record));
-  if (handle.bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  module->handle = handle;
-  const CUresult result = load(caller.session(), handle, &module->table);
-  if (result != CUDA_SUCCESS) {
-    caller.process->modules.Remove(handle);
-    return result;
-  }
-  *out = wire::ToPointer<CUmodule>(handle);
-  return CUDA_SUCCESS;
+  Handle handle;
+  const CUresult result =
+      MintLoaded(caller, caller.process->modules, std::move(record), load, &handle);
+  if (result == CUDA_SUCCESS) *out = wire::ToPointer<CUmodule>(handle);
+  return result;
 }
 
 CUresult LoadData(CUmodule* module, const void* image, const JitOptions& options) {
-  return LoadModule(module, [&](Session& session, Handle handle, auto* table) {
-    return LoadImage(session, InternalCommand::kLoadModule, handle, image, options, table);
+  return LoadModule(module, [&](Session& session, Handle handle, Module& record) {
+    return LoadImage(session, InternalCommand::kLoadModule, handle, image, options, &record.table);
   });
 }
 
 }  // namespace
 
 CUresult cuModuleLoad(CUmodule* module, const char* fname) {
-  return LoadModule(module, [&](Session& session, Handle handle, auto* table) {
-    return LoadImageFile(session, InternalCommand::kLoadModule, handle, fname, {}, table);
+  return LoadModule(module, [&](Session& session, Handle handle, Module& record) {
+    return LoadImageFile(session, InternalCommand::kLoadModule, handle, fname, {}, &record.table);
   });
 }
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
@@ -80,39 +76,19 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {
 
 CUresult cuModuleGetFunction(CUfunction* hfunc, CUmodule hmod, const char* name) {
   FARWARP_ENTER(caller);
-  if (hfunc == nullptr || name == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  Module* module = caller.process->modules.Find(hmod);
-  if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  const auto index = module->table->Find(name);
-  if (!index.has_value()) return CUDA_ERROR_NOT_FOUND;
-  Handle handle;
-  const CUresult result = FunctionAt(caller, *module, *index, &handle);
-  if (result == CUDA_SUCCESS) *hfunc = wire::ToPointer<CUfunction>(handle);
-  return result;
+  return NameKernel(caller, caller.process->modules.Find(hmod), name, FunctionAt, hfunc);
 }
 
 CUresult cuModuleGetFunctionCount(unsigned int* count, CUmodule mod) {
   FARWARP_ENTER(caller);
-  if (count == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const Module* module = caller.process->modules.Find(mod);
-  if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  *count = static_cast<unsigned>(module->table->kernels().size());
-  return CUDA_SUCCESS;
+  return CountKernels(caller.process->modules.Find(mod), count);
 }
 
 CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned int numFunctions,
                                     CUmodule mod) {
   FARWARP_ENTER(caller);
-  if (functions == nullptr && numFunctions > 0) return CUDA_ERROR_INVALID_VALUE;
-  Module* module = caller.process->modules.Find(mod);
-  if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  for (std::uint32_t i = 0; i < numFunctions && i < module->table->kernels().size(); ++i) {
-    Handle handle;
-    const CUresult result = FunctionAt(caller, *module, i, &handle);
-    if (result != CUDA_SUCCESS) return result;
-    functions[i] = wire::ToPointer<CUfunction>(handle);
-  }
-  return CUDA_SUCCESS;
+  return ListKernels(caller, caller.process->modules.Find(mod), numFunctions, FunctionAt,
+                     functions);
 }
 
 CUresult cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hmod, const char* name) {
@@ -120,26 +96,8 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hmod, c
   if (name == nullptr || (dptr == nullptr && bytes == nullptr)) return CUDA_ERROR_INVALID_VALUE;
   Module* module = caller.process->modules.Find(hmod);
   if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  Variable variable;
-  bool known = false;
-  {
-    const MutexLock lock(module->mutex);
-    const auto found = module->globals.find(std::string_view(name));
-    known = found != module->globals.end();
-    if (known) variable = found->second;
-  }
-  if (!known) {
-    const CUresult result = AskVariable(caller.session(), InternalCommand::kModuleGlobal,
-                                        module->handle, name, &variable.address, &variable.bytes);
-    if (result != CUDA_SUCCESS) return result;
-    caller.process->globals.Add(
-        {variable.address, variable.bytes, module->handle.bits(), module->context_handle.bits()});
-    const MutexLock lock(module->mutex);
-    module->globals.emplace(name, variable);
-  }
-  if (dptr != nullptr) *dptr = variable.address;
-  if (bytes != nullptr) *bytes = variable.bytes;
-  return CUDA_SUCCESS;
+  return FindVariable(caller, *module, InternalCommand::kModuleGlobal, module->context_handle, name,
+                      std::string(name), dptr, bytes);
 }
 
 }  // namespace farwarp::client::custom
