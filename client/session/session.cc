@@ -532,10 +532,12 @@ void Session::Die(CUresult reason, const char* why) noexcept {
     const MutexLock lock(transfers_mutex_);
     incoming_.clear();
   }
+  // Before the receiver finds the link cut, and takes that for the reason.
+  int expected = 0;
+  const bool first = dead_.compare_exchange_strong(expected, static_cast<int>(reason));
   channel_->Shutdown();
   const MutexLock lock(mutex_);
-  int expected = 0;
-  if (dead_.compare_exchange_strong(expected, static_cast<int>(reason)) && !stopping_) {
+  if (first && !stopping_) {
     FARWARP_LOG(kError, "the connection to the GPU server has ended: %s", why);
   }
   for (Waiting* waiting : waiting_) {
