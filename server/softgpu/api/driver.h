@@ -26,6 +26,7 @@ class LoadedModule;
 class Function;
 class Library;
 class LibraryKernel;
+class LinkState;
 class MemoryPool;
 
 // The version of CUDA whose driver API this library offers.
@@ -66,6 +67,7 @@ class Driver {
   HandleTable<Function, CUfunction, HandleKind::kFunction> functions;
   HandleTable<Library, CUlibrary, HandleKind::kLibrary> libraries;
   HandleTable<LibraryKernel, CUkernel, HandleKind::kKernel> kernels;
+  HandleTable<LinkState, CUlinkState, HandleKind::kLink> links;
   HandleTable<PhysicalMemory::Extent, CUmemGenericAllocationHandle, HandleKind::kMemory> memories;
   HandleTable<MemoryPool, CUmemoryPool, HandleKind::kPool> pools;
   std::vector<std::unique_ptr<Device>> devices;

@@ -26,6 +26,7 @@ enum class HandleKind : std::uint8_t {
   kKernel,
   kMemory,
   kPool,
+  kLink,
 };
 
 // Any handle as a number: bits 56-63 kind, 32-55 generation, 0-31 index + 1.

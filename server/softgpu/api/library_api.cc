@@ -7,10 +7,16 @@ using namespace farwarp::softgpu;
 
 namespace {
 
+// All devices have the same compute capability.
+int Capability(Driver& driver) {
+  return driver.devices.front()->compute_capability();
+}
+
 CUresult Load(Driver& driver, LoadedImage image, JitOptions& options, CUlibrary* result) {
   Code index;
   JitLog log;
-  const CUresult loaded = LoadCode(driver, image, 0, false, true, &log, &index);
+  const CUresult loaded = LoadCode(driver, image, {0, false, Capability(driver)},
+                                   {true, options.verbose()}, &log, &index);
   options.Finish(log);
   if (loaded != CUDA_SUCCESS) return loaded;
   *result = driver.libraries.Add(std::make_shared<Library>(std::move(image), std::move(index)));
@@ -26,11 +32,6 @@ CUresult CheckOptions(CUlibraryOption* options, unsigned count) {
     if (options[i] >= CU_LIBRARY_NUM_OPTIONS) return CUDA_ERROR_INVALID_VALUE;
   }
   return CUDA_SUCCESS;
-}
-
-// All devices have the same compute capability.
-int Capability(Driver& driver) {
-  return driver.devices.front()->compute_capability();
 }
 
 template <typename Body>
@@ -91,7 +92,7 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* j
   return CallDriver([&](Driver& driver) {
     if (library == nullptr || code == nullptr) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit(numJitOptions, jitOptions, jitOptionsValues);
-    CUresult valid = jit.Check();
+    CUresult valid = jit.Read();
     if (valid == CUDA_SUCCESS) valid = CheckOptions(libraryOptions, numLibraryOptions);
     if (valid != CUDA_SUCCESS) return valid;
     return Load(driver, LoadImage(code, Capability(driver)), jit, library);
@@ -105,7 +106,7 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CUjit_o
   return CallDriver([&](Driver& driver) {
     if (library == nullptr || fileName == nullptr) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit(numJitOptions, jitOptions, jitOptionsValues);
-    CUresult valid = jit.Check();
+    CUresult valid = jit.Read();
     if (valid == CUDA_SUCCESS) valid = CheckOptions(libraryOptions, numLibraryOptions);
     if (valid != CUDA_SUCCESS) return valid;
     std::vector<std::byte> contents;

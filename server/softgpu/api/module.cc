@@ -9,13 +9,25 @@
 namespace farwarp::softgpu {
 namespace {
 
-// Texts up to this size, which people and small JITs write, are checked completely when loaded.
-constexpr std::size_t kCheckedTextBytes = std::size_t{256} << 10;
-
 CUresult CodeError(const Status& status, JitLog* log) {
   if (log->error.empty()) log->error = status.message();
   FARWARP_LOG(kError, "softgpu: %s", status.message().c_str());
   return status.code() == StatusCode::kLimit ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_PTX;
+}
+
+// The assembler of a device refuses code for newer ones.
+Status CheckTarget(const Kernel& kernel, int sm) {
+  const KernelInfo& info = kernel.info();
+  if (info.target <= sm) return Status::Ok();
+  return Status::Invalid("kernel " + info.name + " is for sm_" + std::to_string(info.target) +
+                         ", newer than the sm_" + std::to_string(sm) + " it is compiled for");
+}
+
+std::string Describe(const KernelInfo& info) {
+  return "kernel " + info.name + ": " + std::to_string(info.registers) + " registers, " +
+         std::to_string(info.static_shared_bytes) + " bytes of shared memory, " +
+         std::to_string(info.local_bytes) + " bytes of local memory per thread, " +
+         std::to_string(info.param_bytes) + " bytes of parameters\n";
 }
 
 }  // namespace
@@ -77,23 +89,40 @@ CUresult ImageError(const LoadedImage& image) {
   return CUDA_ERROR_INVALID_IMAGE;
 }
 
-CUresult LoadCode(Driver& driver, const LoadedImage& image, int device, bool charged,
-                  bool check_bodies, JitLog* log, Code* code) {
+CUresult LoadCode(Driver& driver, const LoadedImage& image, const LoadTarget& target,
+                  const LoadChecks& checks, JitLog* log, Code* code) {
   if (image.problem != ImageProblem::kNone) {
     log->error = image.message;
     FARWARP_LOG(kError, "softgpu: %s", image.message.c_str());
     return ImageError(image);
   }
-  code->variables = std::make_unique<VariableMemory>(driver, device, charged);
-  for (const std::string& text : image.ptx) {
-    Result<std::unique_ptr<Module>> module = Module::Load(text, *code->variables, log);
+  code->variables = std::make_unique<VariableMemory>(driver, target.device, target.charged);
+  const auto add = [&](Result<std::unique_ptr<Module>> module, std::size_t bytes) {
     if (!module.ok()) return CodeError(module.status(), log);
-    if (check_bodies && image.from_text && text.size() <= kCheckedTextBytes) {
-      for (const Kernel* kernel : (*module)->kernels()) {
-        if (const Status ready = kernel->Prepare(); !ready.ok()) return CodeError(ready, log);
+    for (const Kernel* kernel : (*module)->kernels()) {
+      if (const Status fits = CheckTarget(*kernel, target.sm); !fits.ok()) {
+        return CodeError(fits, log);
       }
+      if (!checks.bodies || bytes > kCheckedTextBytes) continue;
+      if (const Status ready = kernel->Prepare(); !ready.ok()) return CodeError(ready, log);
+      if (checks.verbose) log->info += Describe(kernel->info());
     }
     code->modules.push_back(*std::move(module));
+    return CUDA_SUCCESS;
+  };
+  if (image.linked) {
+    std::vector<LinkInput> inputs;
+    std::size_t bytes = 0;
+    for (const PtxText& text : image.ptx) {
+      inputs.push_back({text.name, text.text});
+      bytes += text.text.size();
+    }
+    return add(Module::Link(inputs, *code->variables, log), bytes);
+  }
+  for (const PtxText& text : image.ptx) {
+    const CUresult result = add(Module::Load(text.text, *code->variables, log),
+                                image.from_text ? text.text.size() : kCheckedTextBytes + 1);
+    if (result != CUDA_SUCCESS) return result;
   }
   return CUDA_SUCCESS;
 }
@@ -117,8 +146,9 @@ CUresult Library::ModuleIn(Driver& driver, const std::shared_ptr<Context>& conte
   if (here == nullptr) {
     Code code;
     JitLog log;
-    const CUresult result =
-        LoadCode(driver, image_, context->device().ordinal(), true, false, &log, &code);
+    const CUresult result = LoadCode(
+        driver, image_, {context->device().ordinal(), true, context->device().compute_capability()},
+        {}, &log, &code);
     if (result != CUDA_SUCCESS) {
       modules_.erase(context->id());
       return result;

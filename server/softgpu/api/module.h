@@ -46,10 +46,19 @@ struct Code {
   std::vector<const Kernel*> Kernels() const;
 };
 
-// Loads texts; on failure `log` says why and the result is CUDA's code for it. With `check_bodies`
-// all kernels are decoded now, so that errors in them are found here.
-CUresult LoadCode(Driver& driver, const LoadedImage& image, int device, bool charged,
-                  bool check_bodies, JitLog* log, Code* code);
+// Where code is loaded.
+struct LoadTarget {
+  int device = 0;
+  bool charged = true;  // False for an index, whose variables are in no device's memory.
+  int sm = 0;           // The newest target that the code may have.
+};
+struct LoadChecks {
+  bool bodies = false;   // Small texts are decoded now, so that errors in them are found here.
+  bool verbose = false;  // The information log lists the kernels that were decoded.
+};
+// Loads texts; on failure `log` says why and the result is CUDA's code for it.
+CUresult LoadCode(Driver& driver, const LoadedImage& image, const LoadTarget& target,
+                  const LoadChecks& checks, JitLog* log, Code* code);
 // CUDA's code for an image that offers nothing to load.
 CUresult ImageError(const LoadedImage& image);
 

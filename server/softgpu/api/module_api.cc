@@ -1,4 +1,5 @@
 // Modules: loading into the current context, functions and variables by name.
+#include "farwarp/base/log.h"
 #include "server/softgpu/api/file.h"
 #include "server/softgpu/api/jit_options.h"
 #include "server/softgpu/api/module.h"
@@ -7,12 +8,28 @@ using namespace farwarp::softgpu;
 
 namespace {
 
+// Code compiled for a newer device could not be loaded on this one.
+CUresult TargetTooNew(JitOptions& options, int capability) {
+  JitLog log;
+  log.error = "the option CU_JIT_TARGET asks for sm_" + std::to_string(options.target()) +
+              ", the device is sm_" + std::to_string(capability);
+  FARWARP_LOG(kError, "softgpu: %s", log.error.c_str());
+  options.Finish(log);
+  return CUDA_ERROR_NO_BINARY_FOR_GPU;
+}
+
+int WantedTarget(const Context& context, const JitOptions& options) {
+  return options.target() != 0 ? options.target() : context.device().compute_capability();
+}
+
 CUresult Load(Driver& driver, Context& context, const LoadedImage& image, JitOptions& options,
               CUmodule* result) {
   Code code;
   JitLog log;
-  const CUresult loaded =
-      LoadCode(driver, image, context.device().ordinal(), true, true, &log, &code);
+  const int capability = context.device().compute_capability();
+  if (options.target() > capability) return TargetTooNew(options, capability);
+  const CUresult loaded = LoadCode(driver, image, {context.device().ordinal(), true, capability},
+                                   {true, options.verbose()}, &log, &code);
   options.Finish(log);
   context.print().Flush();
   if (loaded != CUDA_SUCCESS) return loaded;
@@ -40,9 +57,8 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int nu
   return CallContext([&](Driver& driver, Context& context) {
     if (module == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
     JitOptions jit(numOptions, options, optionValues);
-    if (const CUresult valid = jit.Check(); valid != CUDA_SUCCESS) return valid;
-    return Load(driver, context, LoadImage(image, context.device().compute_capability()), jit,
-                module);
+    if (const CUresult valid = jit.Read(); valid != CUDA_SUCCESS) return valid;
+    return Load(driver, context, LoadImage(image, WantedTarget(context, jit)), jit, module);
   });
 }
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {

@@ -367,6 +367,15 @@ const DecodedKernel* Kernel::decoded() const {
   return state_->decoded.get();
 }
 
+Status CheckText(std::string_view ptx) {
+  auto ast = ParseModule(ptx);
+  if (!ast.ok() || ptx.size() > kCheckedTextBytes) return ast.status();
+  for (FunctionAst& function : ast->functions) {
+    if (function.has_body) FARWARP_RETURN_IF_ERROR(ParseBody(ptx, function));
+  }
+  return Status::Ok();
+}
+
 Module::Module(std::unique_ptr<ModuleImpl> impl) : impl_(std::move(impl)) {}
 Module::~Module() = default;
 

@@ -79,6 +79,12 @@ struct LinkInput {
   std::string_view ptx;
 };
 
+// Reads a text from end to end, bodies of functions included, unless it is so long that loading it
+// does not do that either. What it refers to elsewhere is not looked for.
+Status CheckText(std::string_view ptx);
+// Longer texts are only indexed when they are loaded; errors in bodies show at first use.
+inline constexpr size_t kCheckedTextBytes = size_t{256} << 10;
+
 class ModuleImpl;
 struct DecodedKernel;
 struct FunctionAst;

@@ -39,6 +39,17 @@ bool IsRelocatable(std::span<const std::byte> entry, std::uint32_t descriptor) {
   return options.find("--compile-only") != std::string_view::npos;
 }
 
+// The name that an entry's header mentions. A bad offset means none.
+std::string NameOf(std::span<const std::byte> header) {
+  constexpr std::size_t kMaxName = 255;
+  const auto offset = Load<std::uint32_t>(header, 32);
+  const auto length = Load<std::uint32_t>(header, 36);
+  if (offset < kEntryHeader || offset > header.size() || length > header.size() - offset) return {};
+  const std::string_view name(reinterpret_cast<const char*>(header.data()) + offset,
+                              std::min<std::size_t>(length, kMaxName));
+  return std::string(name.substr(0, name.find('\0')));
+}
+
 Result<CodeEntry> ParseEntry(std::span<const std::byte> rest, std::uint64_t* entry_bytes) {
   if (rest.size() < kEntryHeader) return Status::Invalid("fatbin: an entry's header is cut off");
   const auto header = Load<std::uint32_t>(rest, 4);
@@ -64,6 +75,7 @@ Result<CodeEntry> ParseEntry(std::span<const std::byte> rest, std::uint64_t* ent
     if (bytes > stored) return Status::Invalid("fatbin: a compressed entry is longer than stored");
   }
   entry.payload = rest.subspan(header, bytes);
+  entry.name = NameOf(rest.first(header));
   entry.relocatable = entry.kind == CodeKind::kPtx &&
                       IsRelocatable(rest.first(header), Load<std::uint32_t>(rest, 20));
   *entry_bytes = header + stored;
@@ -183,6 +195,35 @@ Result<std::string> UnpackPtx(const CodeEntry& entry) {
   Result<std::string> text = Decompress(entry);
   if (!text.ok()) return text.status();
   return Trim(*text);
+}
+
+std::vector<std::byte> PackLinked(std::span<const PtxText> texts, int sm) {
+  std::vector<std::byte> image(kContainerHeader);
+  const auto store = [&](std::size_t offset, auto value) {
+    std::memcpy(image.data() + offset, &value, sizeof value);
+  };
+  const auto aligned = [](std::size_t bytes) { return (bytes + 7) / 8 * 8; };
+  for (const PtxText& text : texts) {
+    const std::size_t start = image.size();
+    const std::size_t header = kEntryHeader + aligned(text.name.size() + 1);
+    const std::size_t payload = aligned(text.text.size() + 1);
+    image.resize(start + header + payload);
+    store(start, static_cast<std::uint16_t>(CodeKind::kLinkedPtx));
+    store(start + 2, std::uint16_t{0x0101});
+    store(start + 4, static_cast<std::uint32_t>(header));
+    store(start + 8, static_cast<std::uint64_t>(payload));
+    store(start + 28, static_cast<std::uint32_t>(sm));
+    store(start + 32, static_cast<std::uint32_t>(kEntryHeader));
+    store(start + 36, static_cast<std::uint32_t>(text.name.size()));
+    store(start + 40, std::uint64_t{1});
+    std::memcpy(image.data() + start + kEntryHeader, text.name.data(), text.name.size());
+    std::memcpy(image.data() + start + header, text.text.data(), text.text.size());
+  }
+  store(0, kContainerMagic);
+  store(4, std::uint16_t{1});
+  store(6, static_cast<std::uint16_t>(kContainerHeader));
+  store(8, static_cast<std::uint64_t>(image.size() - kContainerHeader));
+  return image;
 }
 
 }  // namespace farwarp::softgpu

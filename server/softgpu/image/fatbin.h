@@ -8,6 +8,9 @@
 // payload. The wrapper: u32 magic 0x466243B1, u32 version, pointer to a container, and for version
 // 2 a pointer to a null-terminated array of containers.
 //
+// What cuLinkComplete makes is such a container too, whose entries are the linked texts as they
+// came (kind 0x4657): linking for the software GPU means to check the texts and keep them together.
+//
 // Every count and offset of a container is checked against it. Pure functions, thread-safe.
 #pragma once
 
@@ -21,7 +24,13 @@
 
 namespace farwarp::softgpu {
 
-enum class CodeKind : std::uint16_t { kPtx = 1, kCubin = 2, kLtoIr = 8 };
+enum class CodeKind : std::uint16_t {
+  kPtx = 1,
+  kCubin = 2,
+  kLtoIr = 8,
+  // One text of what the software GPU linked. Only cuLinkComplete makes it.
+  kLinkedPtx = 0x4657,
+};
 
 struct CodeEntry {
   CodeKind kind = CodeKind::kPtx;
@@ -32,6 +41,7 @@ struct CodeEntry {
   std::uint64_t flags = 0;
   std::span<const std::byte> payload;    // As stored, without padding if compressed.
   std::uint64_t uncompressed_bytes = 0;  // 0 if the payload is not compressed.
+  std::string name;                      // Of the source, for messages; often empty.
 };
 
 // What a container may hold at most. Bigger than any seen, small enough for a hostile one.
@@ -50,11 +60,18 @@ std::string DescribeCode(std::span<const CodeEntry> entries);
 // The text of a PTX entry, decompressed, without its leading newlines and trailing NUL.
 Result<std::string> UnpackPtx(const CodeEntry& entry);
 
+// One text of an image.
+struct PtxText {
+  std::string name;  // For messages: "b.ptx"; empty if there is only this one.
+  std::string text;
+};
+
 // kNoBinary is CUDA's "no binary for this GPU", the others are damaged or unknown.
 enum class ImageProblem { kNone, kNoBinary, kInvalid };
 struct LoadedImage {
-  std::vector<std::string> ptx;  // One text per container that suits.
-  bool from_text = false;        // Plain PTX, as a person or a JIT writes it.
+  std::vector<PtxText> ptx;  // One text per container that suits.
+  bool from_text = false;    // Plain PTX, as a person or a JIT writes it.
+  bool linked = false;       // The texts are one module: they use each other's symbols.
   ImageProblem problem = ImageProblem::kNone;
   std::string message;  // Why, if there is a problem.
 };
@@ -64,5 +81,9 @@ LoadedImage LoadImage(const void* image, int sm);
 // The same for contents of known length, such as a file or a message. Wrappers hold pointers and
 // are refused here.
 LoadedImage LoadImageBytes(std::span<const std::byte> image, int sm);
+
+// The image of a linked module: a container with all its texts, for devices of `sm` and newer.
+// LoadImage takes it like any other; no other driver knows it.
+std::vector<std::byte> PackLinked(std::span<const PtxText> texts, int sm);
 
 }  // namespace farwarp::softgpu

@@ -11,6 +11,8 @@ constexpr std::uint32_t kWrapperMagic = 0x466243B1;
 constexpr std::uint32_t kContainerMagic = 0xBA55ED50;
 constexpr std::uint32_t kElfMagic = 0x464C457F;
 constexpr std::size_t kMaxContainers = 65536;
+constexpr char kHowToBuild[] =
+    ": build with PTX, for instance nvcc -gencode arch=compute_75,code=compute_75";
 
 // The layout of a wrapper in this process's memory.
 struct Wrapper {
@@ -61,28 +63,60 @@ LoadedImage LoadText(std::string_view text) {
   }
   LoadedImage image;
   image.from_text = true;
-  image.ptx.emplace_back(text);
+  image.ptx.push_back({"", std::string(text)});
+  return image;
+}
+
+std::string Capability(int sm) {
+  return std::to_string(sm / 10) + "." + std::to_string(sm % 10);
+}
+
+// Appends the text of an entry.
+Status AddText(const CodeEntry& entry, LoadedImage* image) {
+  Result<std::string> text = UnpackPtx(entry);
+  if (!text.ok()) return text.status();
+  image->ptx.push_back({entry.name, *std::move(text)});
+  return Status::Ok();
+}
+
+// What cuLinkComplete made.
+LoadedImage LoadLinked(std::span<const CodeEntry> entries, int sm) {
+  LoadedImage image;
+  image.linked = true;
+  for (const CodeEntry& entry : entries) {
+    if (entry.kind != CodeKind::kLinkedPtx) {
+      return Problem(ImageProblem::kInvalid, "fatbin: a linked image with other code in it");
+    }
+    if (entry.sm > sm) {
+      return Problem(ImageProblem::kNoBinary, "the image was linked for compute capability " +
+                                                  Capability(entry.sm) + ", the device has " +
+                                                  Capability(sm));
+    }
+    if (const Status added = AddText(entry, &image); !added.ok()) {
+      return Problem(ImageProblem::kInvalid, added.message());
+    }
+  }
   return image;
 }
 
 LoadedImage LoadContainer(std::span<const std::byte> container, int sm) {
   Result<std::vector<CodeEntry>> entries = ParseContainer(container);
   if (!entries.ok()) return Problem(ImageProblem::kInvalid, entries.status().message());
+  if (!entries->empty() && entries->front().kind == CodeKind::kLinkedPtx) {
+    return LoadLinked(*entries, sm);
+  }
   const CodeEntry* best = ChoosePtx(*entries, sm);
   if (best == nullptr) {
-    return Problem(ImageProblem::kNoBinary,
-                   "the image has no PTX for compute capability " + std::to_string(sm / 10) + "." +
-                       std::to_string(sm % 10) + " or lower: it offers " + DescribeCode(*entries));
+    return Problem(ImageProblem::kNoBinary, "the image has no PTX for compute capability " +
+                                                Capability(sm) + " or lower: it offers " +
+                                                DescribeCode(*entries) + kHowToBuild);
   }
-  if (best->relocatable) {
-    return Problem(ImageProblem::kNoBinary,
-                   "the image's PTX needs linking first, which the software GPU does not do yet: "
-                   "compile without -rdc=true");
-  }
-  Result<std::string> text = UnpackPtx(*best);
-  if (!text.ok()) return Problem(ImageProblem::kInvalid, text.status().message());
   LoadedImage image;
-  image.ptx.push_back(*std::move(text));
+  // PTX that needs linking may be whole by itself; if not, linking says what it lacks.
+  image.linked = best->relocatable;
+  if (const Status added = AddText(*best, &image); !added.ok()) {
+    return Problem(ImageProblem::kInvalid, added.message());
+  }
   return image;
 }
 
@@ -104,7 +138,8 @@ LoadedImage LoadWrapper(const void* address, int sm) {
         return Problem(ImageProblem::kInvalid, "fatbin: too many containers");
       LoadedImage one = LoadContainerAt(wrapper.linked[i], sm);
       if (one.problem != ImageProblem::kNone) return one;
-      for (std::string& text : one.ptx) all.ptx.push_back(std::move(text));
+      all.linked = true;
+      for (PtxText& text : one.ptx) all.ptx.push_back(std::move(text));
     }
     return all.ptx.empty() ? Problem(ImageProblem::kNoBinary, "the linked image is empty") : all;
   }
@@ -116,8 +151,8 @@ LoadedImage LoadWrapper(const void* address, int sm) {
 
 LoadedImage MachineCode() {
   return Problem(ImageProblem::kNoBinary,
-                 "the image is machine code (a cubin) and the software GPU runs PTX: build with "
-                 "PTX, for instance nvcc -gencode arch=compute_75,code=compute_75");
+                 std::string("the image is machine code (a cubin) and the software GPU runs PTX") +
+                     kHowToBuild);
 }
 
 }  // namespace

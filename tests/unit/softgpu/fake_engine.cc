@@ -109,6 +109,15 @@ Result<std::unique_ptr<Module>> Module::Load(std::string_view ptx, GlobalPlacer&
   for (const auto& kernel : impl->kernels) impl->pointers.push_back(kernel.get());
   return std::unique_ptr<Module>(new Module(std::move(impl)));
 }
+Result<std::unique_ptr<Module>> Module::Link(std::span<const LinkInput> inputs,
+                                             GlobalPlacer& placer, JitLog* log) {
+  std::string all;
+  for (const LinkInput& input : inputs) all += std::string(input.ptx) + "\n";
+  return Load(all, placer, log);
+}
+Status CheckText(std::string_view ptx) {
+  return ptx.find(".error") == std::string_view::npos ? Status::Ok() : Status::Invalid("error");
+}
 std::span<const Kernel* const> Module::kernels() const {
   return impl_->pointers;
 }

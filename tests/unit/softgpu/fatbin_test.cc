@@ -74,7 +74,7 @@ TEST(Fatbin, EveryCompressionUnpacks) {
     const auto container = Container({Entry(CodeKind::kPtx, 75, 1, Tagged("x"), pack)});
     const LoadedImage image = LoadImageBytes(container, 121);
     ASSERT_EQ(image.problem, ImageProblem::kNone) << image.message;
-    EXPECT_EQ(image.ptx.at(0), Tagged("x").substr(2));
+    EXPECT_EQ(image.ptx.at(0).text, Tagged("x").substr(2));
     EXPECT_FALSE(image.from_text);
   }
 }
@@ -85,7 +85,7 @@ TEST(Fatbin, TheBestTargetIsChosen) {
                  Entry(CodeKind::kPtx, 120, 1, Tagged("120")),
                  Entry(CodeKind::kPtx, 90, 1 | 0x100000, Tagged("90a")),
                  Entry(CodeKind::kPtx, 100, 1 | 0x200000, Tagged("100f"))});
-  const auto chosen = [&](int sm) { return LoadImageBytes(container, sm).ptx.at(0); };
+  const auto chosen = [&](int sm) { return LoadImageBytes(container, sm).ptx.at(0).text; };
   EXPECT_NE(chosen(121).find("// 120"), std::string::npos);
   EXPECT_NE(chosen(103).find("// 100f"), std::string::npos);
   EXPECT_NE(chosen(90).find("// 90a"), std::string::npos);
@@ -104,12 +104,34 @@ TEST(Fatbin, MachineCodeAloneIsNoBinary) {
   EXPECT_NE(image.message.find("cubins for 80, 90; no PTX"), std::string::npos) << image.message;
 }
 
-TEST(Fatbin, RelocatableCodeIsExplained) {
+TEST(Fatbin, RelocatableCodeIsLinked) {
   const auto container =
       Container({Entry(CodeKind::kPtx, 75, 1, Tagged("r"), Pack::kPlain, " --compile-only ")});
   const LoadedImage image = LoadImageBytes(container, 121);
-  EXPECT_EQ(image.problem, ImageProblem::kNoBinary);
-  EXPECT_NE(image.message.find("-rdc"), std::string::npos);
+  EXPECT_EQ(image.problem, ImageProblem::kNone);
+  EXPECT_TRUE(image.linked);
+  EXPECT_FALSE(LoadImageBytes(Container({Entry(CodeKind::kPtx, 75, 1, Tagged("w"))}), 121).linked);
+}
+
+TEST(Fatbin, LinkedImagesKeepNamesAndTexts) {
+  const std::vector<PtxText> texts = {{"a.ptx", Tagged("a").substr(2)},
+                                      {"", Tagged("b").substr(2)}};
+  const std::vector<std::byte> packed = PackLinked(texts, 90);
+  const LoadedImage image = LoadImageBytes(packed, 121);
+  ASSERT_EQ(image.problem, ImageProblem::kNone) << image.message;
+  EXPECT_TRUE(image.linked);
+  ASSERT_EQ(image.ptx.size(), 2u);
+  EXPECT_EQ(image.ptx[0].name, "a.ptx");
+  EXPECT_EQ(image.ptx[0].text, texts[0].text);
+  EXPECT_EQ(image.ptx[1].name, "");
+  EXPECT_EQ(image.ptx[1].text, texts[1].text);
+  const LoadedImage older = LoadImageBytes(packed, 80);
+  EXPECT_EQ(older.problem, ImageProblem::kNoBinary);
+  EXPECT_NE(older.message.find("linked for compute capability 9.0"), std::string::npos)
+      << older.message;
+  auto mixed = packed;
+  Put(mixed, 16 + 64 + 8 + (texts[0].text.size() + 8) / 8 * 8, std::uint16_t{1});
+  EXPECT_EQ(LoadImageBytes(mixed, 121).problem, ImageProblem::kInvalid);
 }
 
 TEST(Fatbin, WrappersAndBareContainersLoadFromMemory) {
@@ -120,11 +142,12 @@ TEST(Fatbin, WrappersAndBareContainersLoadFromMemory) {
     const void* data = container.data();
     const void* file = nullptr;
   } wrapper;
-  EXPECT_EQ(LoadImage(&wrapper, 121).ptx.at(0), Tagged("w").substr(2));
-  EXPECT_EQ(LoadImage(container.data(), 121).ptx.at(0), Tagged("w").substr(2));
+  EXPECT_EQ(LoadImage(&wrapper, 121).ptx.at(0).text, Tagged("w").substr(2));
+  EXPECT_EQ(LoadImage(container.data(), 121).ptx.at(0).text, Tagged("w").substr(2));
   const void* linked[] = {container.data(), nullptr};
   wrapper.version = 2;
   wrapper.file = linked;
+  EXPECT_TRUE(LoadImage(&wrapper, 121).linked);
   EXPECT_EQ(LoadImage(&wrapper, 121).ptx.size(), 1u);
 }
 

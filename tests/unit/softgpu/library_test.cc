@@ -1,14 +1,13 @@
 // The software GPU as a program sees it: libcuda.so.1 is opened by dlopen and runs PTX text.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <vector>
 
-#include "cuda/driver_api.h"
+#include "tests/unit/softgpu/library_fixture.h"
 
+namespace farwarp::softgpu {
 namespace {
 
 constexpr char kPtx[] = R"(
@@ -51,27 +50,8 @@ done:
 }
 )";
 
-class LibraryTest : public testing::Test {
+class LibraryTest : public SoftGpuLibraryTest {
  protected:
-  void SetUp() override {
-    setenv("FARWARP_SOFTGPU", "memory=256MiB", 1);
-    library_ = dlopen(FARWARP_SOFTGPU_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    ASSERT_NE(library_, nullptr) << dlerror();
-    ASSERT_EQ(Call<decltype(cuInit)>("cuInit")(0), CUDA_SUCCESS);
-    ASSERT_EQ(Call<decltype(cuCtxCreate_v2)>("cuCtxCreate_v2")(&context_, 0, 0), CUDA_SUCCESS);
-  }
-  void TearDown() override {
-    if (context_ != nullptr) Call<decltype(cuCtxDestroy_v2)>("cuCtxDestroy_v2")(context_);
-  }
-
-  template <typename F>
-  F* Call(const char* name) {
-    void* function = dlsym(library_, name);
-    EXPECT_NE(function, nullptr) << name;
-    return reinterpret_cast<F*>(function);
-  }
-#define CU(name) Call<decltype(name)>(#name)
-
   CUfunction VectorAdd() {
     CUmodule module = nullptr;
     CUfunction function = nullptr;
@@ -79,9 +59,6 @@ class LibraryTest : public testing::Test {
     EXPECT_EQ(CU(cuModuleGetFunction)(&function, module, "vector_add"), CUDA_SUCCESS);
     return function;
   }
-
-  void* library_ = nullptr;
-  CUcontext context_ = nullptr;
 };
 
 TEST_F(LibraryTest, AddsVectors) {
@@ -197,3 +174,4 @@ TEST_F(LibraryTest, MistakesInPtxAreReportedWithTheirPlace) {
 }
 
 }  // namespace
+}  // namespace farwarp::softgpu
