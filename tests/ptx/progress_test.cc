@@ -191,21 +191,5 @@ TEST(Progress, RegistersOfNestedCallsAreBounded) {
   EXPECT_EQ(fault.kind, FaultKind::kStackOverflow) << fault.text;
 }
 
-TEST(Progress, CountsBlocksThatEnded) {
-  TestPlacer placer;
-  auto module = Module::Load(kHead + "  ret;\n}", placer, nullptr);
-  ASSERT_TRUE(module.ok());
-  const uint64_t params[] = {0, 0};
-  WorkerPool pool(1);
-  std::atomic<uint64_t> ended{0};
-  LaunchRequest request;
-  request.kernel = (*module)->FindKernel("test");
-  request.grid = {50, 1, 1};
-  request.params = std::as_bytes(std::span(params));
-  request.progress = &ended;
-  EXPECT_TRUE(softgpu::Run(request, pool).ok());
-  EXPECT_EQ(ended, 50u);
-}
-
 }  // namespace
 }  // namespace farwarp::softgpu

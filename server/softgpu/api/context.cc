@@ -60,6 +60,7 @@ void Context::Open() {
 void Context::Fail(CUresult error) noexcept {
   int none = 0;
   error_.compare_exchange_strong(none, error, std::memory_order_acq_rel);
+  cancelled_.store(true);
   const MutexLock lock(room_mutex_);
   room_.NotifyAll();
 }
@@ -219,9 +220,8 @@ std::shared_ptr<Work> Context::EnqueueAlways(const std::shared_ptr<Stream>& stre
 
 void Context::TakeRoom() {
   const MutexLock lock(room_mutex_);
-  // What has failed or is cancelled ends by itself and soon, so that the count stays small.
-  while (outstanding_ >= kMaxOutstanding && error() == CUDA_SUCCESS &&
-         !cancelled_.load(std::memory_order_relaxed)) {
+  // What has failed ends by itself and soon, so that the count stays small.
+  while (outstanding_ >= kMaxOutstanding && error() == CUDA_SUCCESS) {
     room_.Wait(room_mutex_);
   }
   ++outstanding_;
@@ -230,38 +230,12 @@ void Context::TakeRoom() {
 void Context::GiveRoom() {
   const MutexLock lock(room_mutex_);
   --outstanding_;
-  progress_.fetch_add(1, std::memory_order_relaxed);
   room_.NotifyAll();
 }
 
-// False if nothing of the context got anywhere for too long.
-bool Context::RunToEnd(const std::shared_ptr<Work>& work) {
-  using Clock = std::chrono::steady_clock;
-  std::uint64_t seen = progress_.load(std::memory_order_relaxed);
-  Clock::time_point since = Clock::now();
-  while (!work->done()) {
-    {
-      const MutexLock lock(room_mutex_);
-      // GiveRoom wakes; blocks of kernels do not, so look from time to time.
-      room_.WaitUntil(room_mutex_, Clock::now() + std::chrono::milliseconds(5));
-    }
-    const std::uint64_t now = progress_.load(std::memory_order_relaxed);
-    if (now != seen) {
-      seen = now;
-      since = Clock::now();
-    } else if (Clock::now() - since > kDestroyGrace) {
-      return false;
-    }
-  }
-  return true;
-}
-
 void Context::Finish() {
-  for (const std::shared_ptr<Work>& work : Outstanding(nullptr)) {
-    if (error() != CUDA_SUCCESS || !RunToEnd(work)) break;
-  }
+  static_cast<void>(Synchronize(nullptr));
   // Work that slips in from other threads meanwhile stops at once.
-  cancelled_.store(true);
   Fail(CUDA_ERROR_CONTEXT_IS_DESTROYED);
   static_cast<void>(Synchronize(nullptr));
 }

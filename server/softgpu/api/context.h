@@ -1,15 +1,14 @@
 // Context: a CUDA context of one device: its streams and the order of their work, its limits, its
 // sticky error, and what its kernels printed.
 //
-// A fault makes the error sticky: from then on every call on this context returns it and queued
-// work is skipped, so that waits end; other contexts are not touched.
+// A fault makes the error sticky: from then on every call on this context returns it, queued work
+// is skipped and running kernels stop, so that waits end; other contexts are not touched.
 //
 // Ownership: the handle table (or the device, for the primary context) holds it; work in flight and
 // events keep it alive. Threads: thread-safe; no lock is held while work runs or is waited for.
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,9 +32,6 @@ class Device;
 // connection, has to count: record an event after at most half as many calls, and give no more
 // before it is reached.
 inline constexpr std::uint32_t kMaxOutstanding = 1024;
-
-// How long a context that is being destroyed lets its work go on while none of it gets anywhere.
-inline constexpr std::chrono::milliseconds kDestroyGrace{1000};
 
 // What kernels print, until the next synchronisation. A context that prints more than its buffer
 // holds is written out at once, so that nothing is lost.
@@ -67,9 +63,9 @@ class Context : public std::enable_shared_from_this<Context> {
   CUresult error() const noexcept {
     return static_cast<CUresult>(error_.load(std::memory_order_acquire));
   }
-  // Makes an error sticky unless there is one already.
+  // Makes an error sticky unless there is one already, and stops running kernels.
   void Fail(CUresult error) noexcept;
-  // Set when the context is being destroyed: running kernels stop.
+  // Set when the context has failed: running kernels stop.
   std::atomic<bool>& cancelled() noexcept { return cancelled_; }
 
   CUresult Limit(CUlimit limit, std::size_t* value) const noexcept;
@@ -104,11 +100,9 @@ class Context : public std::enable_shared_from_this<Context> {
   bool Idle(const Stream* stream) EXCLUDES(mutex_);
   // Waits, hands out what was printed, and returns the sticky error.
   CUresult Synchronize(const Stream* stream) EXCLUDES(mutex_);
-  // The beginning of the end: lets work go on as long as it gets somewhere, then cancels what is
-  // left, makes the context fail and waits until all is over.
+  // The beginning of the end: waits for the work that is there, as long as it takes and unless the
+  // context has failed; then makes it fail and waits until all is over.
   void Finish() EXCLUDES(mutex_);
-  // Counts pieces of work and blocks of kernels that ended.
-  std::atomic<std::uint64_t>& progress() noexcept { return progress_; }
 
   // Peers whose memory this context may use.
   CUresult EnablePeer(std::uint64_t peer) EXCLUDES(mutex_);
@@ -124,7 +118,6 @@ class Context : public std::enable_shared_from_this<Context> {
   void DropFinishedOrphans() REQUIRES(mutex_);
   void TakeRoom() EXCLUDES(room_mutex_);
   void GiveRoom() EXCLUDES(room_mutex_);
-  bool RunToEnd(const std::shared_ptr<Work>& work);
 
   Device& device_;
   Executor& executor_;
@@ -141,7 +134,6 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<std::size_t> sync_depth_{2};
   std::atomic<std::size_t> pending_launches_{2048};
   std::atomic<std::size_t> l2_fetch_bytes_{128};
-  std::atomic<std::uint64_t> progress_{0};
   Mutex room_mutex_;
   CondVar room_;
   std::uint32_t outstanding_ GUARDED_BY(room_mutex_) = 0;

@@ -46,8 +46,7 @@ class Driver {
   WorkerPool& workers();
 
   std::shared_ptr<Context> NewContext(Device& device, unsigned flags, bool primary);
-  // Ends the context and all that belongs to it, once its work is over or gets nowhere
-  // (Context::Finish).
+  // Ends the context and all that belongs to it, once its work is over (Context::Finish).
   void DestroyContext(const std::shared_ptr<Context>& context);
   // Waits for all work of the context with this id, if it lives: what a call that frees memory of
   // that context does first. Work of other contexts is not waited for; what still uses the memory

@@ -132,14 +132,18 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   request.limits.grid_workspace = workspace.address();
   request.cooperative = shape.cooperative;
   request.cancel = &context.cancelled();
-  request.progress = &context.progress();
   request.time_limit = driver.config.watchdog;
   request.schedule_seed = driver.config.seed;
   request.print = &context.print();
   const Fault fault = Run(request, driver.workers());
   if (fault.ok()) return;
-  FARWARP_LOG(kError, "softgpu: device %d: %s: %s", context.device().ordinal(),
-              FaultKindName(fault.kind), fault.text.c_str());
+  if (fault.kind == FaultKind::kCancelled) {
+    // Not at fault itself: its context has failed already, and why is in the log.
+    FARWARP_LOG(kInfo, "softgpu: device %d: %s", context.device().ordinal(), fault.text.c_str());
+  } else {
+    FARWARP_LOG(kError, "softgpu: device %d: %s: %s", context.device().ordinal(),
+                FaultKindName(fault.kind), fault.text.c_str());
+  }
   context.Fail(ResultOf(fault.kind));
 }
 

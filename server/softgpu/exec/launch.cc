@@ -246,8 +246,6 @@ class Share {
       return false;
     }
     Retire(k);
-    if (grid_.request->progress != nullptr)
-      grid_.request->progress->fetch_add(1, std::memory_order_relaxed);
     return true;
   }
 

@@ -81,7 +81,6 @@ struct LaunchRequest {
   uint64_t local_bytes_limit = 0;  // 0: limits.stack_bytes or what the kernel needs, the larger.
   std::atomic<bool>* cancel = nullptr;        // Set to true to stop the launch: kCancelled.
   std::chrono::milliseconds time_limit{0};    // 0: none. Else kTimeout for what runs longer.
-  std::atomic<uint64_t>* progress = nullptr;  // Counts blocks that ended, if not null.
   TextSink* print = nullptr;                  // Null: device printf is formatted and dropped.
   // Test mode: a seed other than 0 makes the order of groups, warps and blocks random, and the
   // number of instructions that each runs before another does. Blocks still begin roughly in order:

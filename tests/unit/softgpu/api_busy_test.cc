@@ -153,11 +153,19 @@ Fault SpinUntilCancelled(const LaunchRequest& request) {
   return fault;
 }
 
-TEST_F(BusyTest, DestroyingAContextCancelsWhatGetsNowhere) {
-  fake::Define("spins", SpinUntilCancelled);
+// However long it takes: whoever launched work may count on it.
+TEST_F(BusyTest, DestroyingAContextWaitsForItsWork) {
   CUcontext doomed = nullptr;
   ASSERT_OK(cuCtxCreate_v2(&doomed, 0, 0));
-  ASSERT_OK(Launch(Kernel("spins")));
+  static std::atomic<bool> finished{false};
+  finished = false;
+  fake::Define("long", [this](const LaunchRequest& request) {
+    while (!*request.cancel && gate_.Pass() == false) continue;
+    finished = !*request.cancel;
+    return Fault{};
+  });
+  ASSERT_OK(Launch(Kernel("long")));
+  ASSERT_TRUE(gate_.Entered());
   // A thread that waits for room is released as well.
   std::atomic<unsigned> launched{0};
   const CUfunction brief = Kernel("brief");
@@ -169,37 +177,65 @@ TEST_F(BusyTest, DestroyingAContextCancelsWhatGetsNowhere) {
       ++launched;
     }
   });
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (launched + 1 < kMaxOutstanding && std::chrono::steady_clock::now() < until) {
+  const auto full = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (launched + 1 < kMaxOutstanding && std::chrono::steady_clock::now() < full) {
     std::this_thread::yield();
   }
-  const auto begin = std::chrono::steady_clock::now();
-  EXPECT_OK(cuCtxDestroy_v2(doomed));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  std::atomic<bool> destroyed{false};
+  std::thread destroyer([&] {
+    EXPECT_OK(cuCtxDestroy_v2(doomed));
+    EXPECT_TRUE(finished);
+    destroyed = true;
+  });
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
+  while (!destroyed && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  EXPECT_FALSE(destroyed);
+  gate_.Open();
+  destroyer.join();
   launcher.join();
   ASSERT_OK(cuCtxSetCurrent(context_));
   EXPECT_OK(cuCtxSynchronize());
 }
 
-TEST_F(BusyTest, DestroyingAContextLetsWorkEndThatGetsOn) {
-  static std::atomic<bool> finished{false};
-  finished = false;
-  fake::Define("works", [](const LaunchRequest& request) {
-    const auto until = std::chrono::steady_clock::now() + kDestroyGrace * 3 / 2;
-    while (std::chrono::steady_clock::now() < until) {
-      if (*request.cancel) return Fault{};
-      ++*request.progress;
-      std::this_thread::yield();
-    }
-    finished = true;
-    return Fault{};
+TEST_F(BusyTest, ResettingADeviceWaitsForItsWork) {
+  CUcontext primary = nullptr;
+  ASSERT_OK(cuDevicePrimaryCtxRetain(&primary, 0));
+  ASSERT_OK(cuCtxSetCurrent(primary));
+  ASSERT_OK(Launch(Waiter(gate_)));
+  ASSERT_TRUE(gate_.Entered());
+  std::atomic<bool> over{false};
+  std::thread resetter([&] {
+    EXPECT_OK(cuDevicePrimaryCtxReset_v2(0));
+    over = true;
+  });
+  for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+  EXPECT_FALSE(over);
+  gate_.Open();
+  resetter.join();
+  ASSERT_OK(cuCtxSetCurrent(context_));
+}
+
+// A fault takes the whole context with it: no wait may depend on what else ran there.
+TEST_F(BusyTest, AFaultStopsWhatElseRunsInItsContext) {
+  fake::Define("spins", SpinUntilCancelled);
+  fake::Define("faults", [](const LaunchRequest&) {
+    Fault fault;
+    fault.kind = FaultKind::kIllegalAddress;
+    return fault;
   });
   CUcontext doomed = nullptr;
   ASSERT_OK(cuCtxCreate_v2(&doomed, 0, 0));
-  ASSERT_OK(Launch(Kernel("works")));
+  CUstream one = nullptr, two = nullptr;
+  ASSERT_OK(cuStreamCreate(&one, CU_STREAM_NON_BLOCKING));
+  ASSERT_OK(cuStreamCreate(&two, CU_STREAM_NON_BLOCKING));
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_OK(Launch(Kernel("spins"), one));
+  ASSERT_OK(Launch(Kernel("faults"), two));
+  EXPECT_CU(CUDA_ERROR_ILLEGAL_ADDRESS, cuCtxSynchronize());
   EXPECT_OK(cuCtxDestroy_v2(doomed));
-  EXPECT_TRUE(finished);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
   ASSERT_OK(cuCtxSetCurrent(context_));
+  EXPECT_OK(cuCtxSynchronize());
 }
 
 }  // namespace
