@@ -158,7 +158,7 @@ uint32_t FunctionDecoder::TargetsOf(const Instruction& i) {
 
 // alloca d, bytes {, alignment}; stacksave d; stackrestore a
 void FunctionDecoder::StackOf(const Instruction& i) {
-  kernel_.recursive_or_deep = true;
+  kernel_.open_stack = true;
   const Type type = i.type_count == 0 ? Type::kU64 : i.type();
   if (TypeBytes(type) != 8) return Unsupported(i);
   uint32_t a = kNoSlot;

@@ -74,7 +74,7 @@ Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& function,
       build.dynamic_in_code.empty() && build.dynamic_constants.empty() ? build.shared_bytes
                                                                        : dynamic);
   kernel->local_bytes = kernel->functions[0].local_bytes;
-  kernel->recursive_or_deep |= kernel->functions.size() > 1;
+  FARWARP_RETURN_IF_ERROR(MeasureStack(*kernel));
   return kernel;
 }
 

@@ -42,6 +42,10 @@ class ModuleSymbols {
 // Whether the device's runtime brings a function of that name along (vprintf, malloc …).
 bool IsRuntimeFunction(std::string_view name);
 
+// Finds out what calls need of each thread's local memory: DecodedKernel::stack_bytes, open_stack.
+// An error if that is more than a thread can have.
+Status MeasureStack(DecodedKernel& kernel);
+
 Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& kernel,
                                                     const ModuleSymbols& symbols);
 

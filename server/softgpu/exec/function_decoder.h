@@ -121,31 +121,45 @@ class FunctionDecoder {
   }
 
   void PlaceVariables() {
-    uint64_t local = 0;
+    const size_t params = ast_.params.size();
+    const size_t formals = params + ast_.returns.size();
+    std::vector<std::vector<size_t>> local(ast_.scopes.size());
+    placed_.resize(ast_.variables.size());
     for (size_t i = 0; i < ast_.variables.size(); ++i) {
       const Variable& variable = ast_.variables[i];
-      Placed placed;
-      if (i < ast_.params.size()) {
-        if (ast_.is_entry) {
-          param_bytes_ = AlignUp(param_bytes_, variable.align);
-          placed = {Place::kKernelParam, param_bytes_, false};
-          param_bytes_ += variable.bytes;
-        } else {
-          placed = {Place::kFormal, i, false};
-        }
-      } else if (i < ast_.params.size() + ast_.returns.size()) {
-        placed = {Place::kResult, i - ast_.params.size(), false};
+      if (i < params && ast_.is_entry) {
+        param_bytes_ = AlignUp(param_bytes_, variable.align);
+        placed_[i] = {Place::kKernelParam, param_bytes_, false};
+        param_bytes_ += variable.bytes;
+      } else if (i < formals) {
+        placed_[i] = i < params ? Placed{Place::kFormal, i, false}
+                                : Placed{Place::kResult, i - params, false};
       } else if (variable.space == Space::kShared) {
-        placed = PlaceShared(variable);
+        placed_[i] = PlaceShared(variable);
       } else {
-        local = AlignUp(local, std::max(1u, variable.align));
-        placed = {Place::kLocal, local, false};
-        local += variable.bytes;
-        if (local > kMaxLocalBytes) return Error(variable.at, "too much local memory");
+        // Others than parameters live as long as the call.
+        local[variable.space == Space::kParam ? variable.scope : 0].push_back(i);
       }
-      placed_.push_back(placed);
     }
-    local_bytes_ = AlignUp(local, 16);
+    PlaceLocal(local);
+  }
+
+  // Arguments and results of a call have a pair of braces of their own. Braces beside each other
+  // take the same place: a function of many calls would need much more than a real stack has.
+  void PlaceLocal(const std::vector<std::vector<size_t>>& local) {
+    std::vector<uint64_t> ends(local.size(), 0);
+    for (size_t scope = 0; scope < local.size(); ++scope) {
+      uint64_t end = scope == 0 ? 0 : ends[ast_.scopes[scope]];
+      for (const size_t i : local[scope]) {
+        const Variable& variable = ast_.variables[i];
+        end = AlignUp(end, std::max(1u, variable.align));
+        placed_[i] = {Place::kLocal, end, false};
+        end += variable.bytes;
+        if (end > kMaxLocalBytes) return Error(variable.at, "too much local memory");
+      }
+      ends[scope] = end;
+      local_bytes_ = std::max(local_bytes_, AlignUp(end, 16));
+    }
   }
 
   Placed PlaceShared(const Variable& variable) {

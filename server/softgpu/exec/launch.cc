@@ -17,6 +17,10 @@ namespace {
 constexpr int64_t kMaxFrameBytesOfLaunch = int64_t{1} << 30;
 // Test mode: blocks begin in random order within windows of this many.
 constexpr uint64_t kShuffledBlocks = 8;
+// Frames hold what real calls keep in registers too: arguments and results. So the stack is larger
+// than the limit, by which programs have been written that fit it on hardware.
+constexpr uint64_t kStackOfRecursion = 2;
+constexpr uint64_t kMinStackBytes = 1024;
 constexpr uint64_t kGuardBytes = AddressSpace::kPage;
 
 // What all threads that work on one launch share.
@@ -451,11 +455,9 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
     return Impossible(request, "the registers of a block take too much memory");
   if (request.time_limit.count() > 0)
     grid.until = std::chrono::steady_clock::now() + request.time_limit;
-  uint64_t local = info.local_bytes;
-  if (grid.kernel->recursive_or_deep) {
-    local += request.local_bytes_limit != 0 ? request.local_bytes_limit
-                                            : std::max<uint64_t>(request.limits.stack_bytes, 1024);
-  }
+  uint64_t local = grid.kernel->stack_bytes;
+  if (grid.kernel->open_stack)
+    local += kStackOfRecursion * std::max(request.limits.stack_bytes, kMinStackBytes);
   grid.local_stride = (local + 15) & ~uint64_t{15};
   pool.impl().Execute(grid);
   return grid.fault;

@@ -32,7 +32,7 @@ class TextSink {
 // The device facts that kernels can read or that bound a launch.
 struct DeviceLimits {
   uint32_t sm_count = 16;                    // %nsmid
-  uint64_t stack_bytes = 1024;               // cuCtxSetLimit(STACK_SIZE): per-thread call stack.
+  uint64_t stack_bytes = 1024;               // cuCtxSetLimit(STACK_SIZE): for recursion and alloca.
   uint64_t malloc_heap_bytes = 8u << 20;     // cuCtxSetLimit(MALLOC_HEAP_SIZE).
   uint32_t resident_blocks_per_worker = 32;  // Blocks that may wait for each other on one thread.
   uint64_t grid_id = 0;                      // %gridid
@@ -77,11 +77,10 @@ struct LaunchRequest {
   uint32_t dynamic_shared_bytes = 0;
   std::span<const std::byte> params;  // At least info().param_bytes.
   DeviceLimits limits;
-  bool cooperative = false;        // All blocks are resident at the same time.
-  uint64_t local_bytes_limit = 0;  // 0: limits.stack_bytes or what the kernel needs, the larger.
-  std::atomic<bool>* cancel = nullptr;        // Set to true to stop the launch: kCancelled.
-  std::chrono::milliseconds time_limit{0};    // 0: none. Else kTimeout for what runs longer.
-  TextSink* print = nullptr;                  // Null: device printf is formatted and dropped.
+  bool cooperative = false;                 // All blocks are resident at the same time.
+  std::atomic<bool>* cancel = nullptr;      // Set to true to stop the launch: kCancelled.
+  std::chrono::milliseconds time_limit{0};  // 0: none. Else kTimeout for what runs longer.
+  TextSink* print = nullptr;                // Null: device printf is formatted and dropped.
   // Test mode: a seed other than 0 makes the order of groups, warps and blocks random, and the
   // number of instructions that each runs before another does. Blocks still begin roughly in order:
   // within windows of a few.

@@ -40,7 +40,8 @@ struct Variable {
   bool is_visible = false;
   bool is_common = false;
   bool is_managed = false;
-  uint32_t unit = 0;  // Which text of a linked module.
+  uint32_t unit = 0;   // Which text of a linked module.
+  uint32_t scope = 0;  // Of a variable of a body: number of its braces; 0: the body's own.
   std::vector<Initial> initials;
   Token at;
 };
@@ -124,6 +125,7 @@ struct FunctionAst {
   // Filled by ParseBody.
   std::vector<Register> registers;
   std::vector<Variable> variables;  // .local, .shared and .param of the body
+  std::vector<uint32_t> scopes;     // Of each pair of braces, the one around it. 0 is the body.
   std::vector<Prototype> prototypes;
   std::vector<Instruction> code;
 };

@@ -23,6 +23,7 @@ class BodyParser : public ParserBase {
 
   Status Parse() {
     scopes_.emplace_back();
+    function_.scopes.push_back(0);
     for (const auto* list : {&function_.params, &function_.returns}) {
       // Parameters are variables of the body too: indices first params, then returns.
       for (const Variable& parameter : *list) AddVariable(parameter);
@@ -50,6 +51,7 @@ class BodyParser : public ParserBase {
     uint32_t count;
   };
   struct Scope {
+    uint32_t number = 0;  // In FunctionAst::scopes.
     std::unordered_map<std::string_view, uint32_t> registers;
     std::unordered_map<std::string_view, RegisterRange> ranges;
     std::unordered_map<std::string_view, uint32_t> variables;
@@ -108,7 +110,9 @@ class BodyParser : public ParserBase {
 
   void OpenScope() {
     if (scopes_.size() >= kMaxScopes) return Fail(token_, "scopes are nested too deeply");
-    scopes_.emplace_back();
+    const uint32_t outer = scopes_.back().number;
+    scopes_.emplace_back().number = static_cast<uint32_t>(function_.scopes.size());
+    function_.scopes.push_back(outer);
     while (!failed() && token_.kind != Tok::kEnd && !token_.Is('}')) Statement();
     CloseScope();
     Expect('}');
@@ -207,6 +211,7 @@ class BodyParser : public ParserBase {
 
   void AddVariable(Variable variable) {
     if (failed()) return;
+    variable.scope = scopes_.back().number;
     scopes_.back().variables[variable.name] = static_cast<uint32_t>(function_.variables.size());
     function_.variables.push_back(std::move(variable));
   }

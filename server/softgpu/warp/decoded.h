@@ -68,9 +68,10 @@ struct DecodedKernel {
   std::vector<MatrixForm> matrices;  // Each once; Ins::target's lower half is an index.
   std::vector<CallTargets> call_targets;
   uint32_t static_shared_bytes = 0;
-  uint64_t local_bytes = 0;        // Of the kernel alone; calls take more.
-  uint32_t registers = 0;          // 32-bit registers of the largest function, approximately.
-  bool recursive_or_deep = false;  // Needs a stack: it calls functions or has alloca.
+  uint64_t local_bytes = 0;  // Of the kernel alone.
+  uint64_t stack_bytes = 0;  // Of the kernel and the deepest calls, those of recursion once.
+  bool open_stack = false;   // Recursion or alloca: a launch gives what the context's limit says.
+  uint32_t registers = 0;    // 32-bit registers of the largest function, approximately.
 };
 
 }  // namespace farwarp::softgpu

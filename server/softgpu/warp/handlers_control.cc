@@ -7,7 +7,10 @@
 namespace farwarp::softgpu {
 namespace {
 
+// Nested calls of a warp: so many, or what fits the stack at 16 bytes for each, the least that a
+// call takes on hardware.
 constexpr size_t kMaxFrames = 4096;
+constexpr size_t kLeastFrame = 16;
 constexpr size_t kMaxFreeFrames = 16;
 
 // A jump that goes back costs budget; when it is used up the others get their turn.
@@ -35,7 +38,8 @@ bool ChargeFrames(Warp& warp, int64_t bytes) {
 void Release(Warp& warp, Frame* frame) {
   while (frame != nullptr && --frame->references == 0 && frame->caller != nullptr) {
     Frame* const caller = frame->caller;
-    for (size_t i = 1; i < warp.frames.size(); ++i) {
+    // The last one mostly: recursion may be deep.
+    for (size_t i = warp.frames.size() - 1; i > 0; --i) {
       if (warp.frames[i].get() != frame) continue;
       ChargeFrames(warp, -static_cast<int64_t>(frame->storage.size()));
       if (warp.free_frames.size() < kMaxFreeFrames)
@@ -117,7 +121,7 @@ void Return(Warp& warp, const Ins& ins) {
 Frame* PushFrame(Warp& warp, const CallSite& site, uint32_t number, uint32_t lanes) {
   const DecodedFunction& function = warp.kernel->functions[number];
   const DecodedFunction& from = warp.kernel->functions[warp.frame->function];
-  if (warp.frames.size() >= kMaxFrames)
+  if (warp.frames.size() >= std::max(kMaxFrames, warp.block->local_stride / kLeastFrame))
     RaiseFault(warp, FaultKind::kStackOverflow, 0, lanes, "too many nested calls");
   uint32_t taken = 0;  // By alloca, in the caller.
   for (uint32_t lane = 0; lane < warp.frame->stack.size(); ++lane)
