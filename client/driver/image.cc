@@ -47,8 +47,7 @@ Result<Image> Wrapper(const void* image) {
     const auto* list = Load<const void* const*>(image, 16);
     if (list != nullptr && list[0] != nullptr && list[1] != nullptr) {
       return Status::Invalid(
-          "the image is a program of several relocatable device objects, which are not linked yet; "
-          "link it with nvcc -dlink or build without -rdc=true");
+          "the image is a program of several relocatable device objects; link them with cuLink*");
     }
     container = list != nullptr ? list[0] : nullptr;
   } else {

@@ -6,23 +6,20 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "client/driver/function_table.h"
 #include "client/driver/image.h"
+#include "client/driver/jit_options.h"
+#include "client/session/command.h"
 #include "client/session/session.h"
 #include "cuda/driver_api.h"
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
 
 namespace farwarp::client {
-
-// An application's JIT options: two parallel arrays, some values of which are written to.
-struct JitOptions {
-  unsigned count = 0;
-  CUjit_option* options = nullptr;
-  void** values = nullptr;
-};
 
 // Loads `image` (a pointer without a length) as `handle`. On failure the error log is in the
 // application's buffer, if it gave one, and in ours.
@@ -32,6 +29,12 @@ CUresult LoadImage(Session& session, wire::InternalCommand command, wire::Handle
 CUresult LoadImageFile(Session& session, wire::InternalCommand command, wire::Handle handle,
                        const char* path, const JitOptions& options,
                        std::shared_ptr<const FunctionTable>* table);
+
+// The contents of a file with device code, at most wire::kMaxImageBytes.
+// CUDA_ERROR_FILE_NOT_FOUND if there is none, CUDA_ERROR_INVALID_IMAGE if it is larger.
+CUresult ReadImageFile(const char* path, std::vector<std::byte>* contents);
+// The bulk part of a command: `bytes:u64 transfer:u64 [data if transfer is 0]`.
+void PutBulk(Session& session, Command& command, std::span<const std::byte> bytes);
 
 // Asks for a variable of a module or library by name.
 CUresult AskVariable(Session& session, wire::InternalCommand command, wire::Handle handle,

@@ -20,6 +20,7 @@
 #include "client/driver/device_memory.h"
 #include "client/driver/globals.h"
 #include "client/driver/host_registry.h"
+#include "client/driver/link_state.h"
 #include "client/driver/module.h"
 #include "client/driver/object_table.h"
 #include "client/driver/occupancy.h"
@@ -113,6 +114,7 @@ class Process {
   ObjectTable<Library, wire::HandleKind::kLibrary> libraries;
   ObjectTable<Function, wire::HandleKind::kFunction> functions;
   ObjectTable<Kernel, wire::HandleKind::kKernel> kernels;
+  ObjectTable<Link, wire::HandleKind::kLinkState> links;
   HostRegistry host;
   Globals globals;
 

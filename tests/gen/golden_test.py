@@ -149,7 +149,7 @@ MEANINGS = [
     (INTERNAL, "plane  := address:u64", "plane  := address:u32", COPIES | {"GraphNodes"}),
     (INTERNAL, "//   size:u32)*", "//   size:u64)*", KERNELS),  # On the second line of a definition.
     (INTERNAL, "//           (id:i32 value[64])*", "//           (id:i32 value[32])*", {"Launch"}),
-    (INTERNAL, "walltime_us:u64", "walltime_us:u32", {"LoadModule", "LoadLibrary"}),
+    (INTERNAL, "walltime_us:u64", "walltime_us:u32", {"Link", "LoadModule", "LoadLibrary"}),
     (INTERNAL, "kHost = 4,    // callback:u64", "kHost = 4,    // callback:u32", {"GraphNodes"}),
     (INTERNAL, "std::uint32_t shared_bytes;", "std::uint64_t shared_bytes;", {"Launch", "GraphNodes"}),
 ]

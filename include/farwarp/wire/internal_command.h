@@ -75,6 +75,11 @@ enum class InternalCommand : std::uint32_t {
   kKernelAttribute = 0x1004b,      // kernel:handle attribute:i32 value:i32 vgpu:u32 — asks
   kFunctionCacheConfig = 0x1004c,  // function:handle config:i32
   kKernelCacheConfig = 0x1004d,    // kernel:handle config:i32 vgpu:u32
+  // Linking, under a number that the client has not used before. The inputs lie in the image one
+  // behind the other. A result that is too long for the reply waits to be fetched, once.
+  kLink = 0x1004e,  // link:u64 count:u64 (type:i32 name:string bytes:u64)* image → logs bytes:u64
+                    // [data] — asks
+  kLinkedImage = 0x1004f,  // link:u64 transfer:u64 — asks
 
   // Launches: function:handle stream LaunchShape attribute_count:u64
   //           (id:i32 value[64])* parameter_bytes:u64 parameters

@@ -17,7 +17,10 @@ inline constexpr std::size_t kInlineDataBytes = std::size_t{16}
 inline constexpr std::size_t kBulkChunkBytes = std::size_t{1} << 20;  // Payload of one bulk frame.
 inline constexpr std::size_t kMaxStringBytes = 4096;                  // Names, paths, options.
 inline constexpr std::size_t kMaxImageBytes = std::size_t{1} << 30;   // One module image.
-inline constexpr std::size_t kMaxLogBytes = std::size_t{64} << 10;    // JIT info or error log.
+inline constexpr std::size_t kMaxLinkInputs = 4096;                   // Of one link.
+inline constexpr std::size_t kMaxLinkNameBytes = 255;                 // The name of one of them.
+inline constexpr std::size_t kMaxLinkedInReply = std::size_t{1} << 20;  // Longer ones are fetched.
+inline constexpr std::size_t kMaxLogBytes = std::size_t{64} << 10;      // JIT info or error log.
 inline constexpr std::size_t kMaxKernelParameterBytes =
     32768;  // PTX ISA: 32764 bytes from sm_70 on.
 inline constexpr std::uint32_t kMaxHandlesPerKind =

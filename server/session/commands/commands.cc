@@ -46,6 +46,8 @@ std::span<const InternalHandler> InternalHandlers() {
       FARWARP_HANDLER(KernelAttribute),
       FARWARP_HANDLER(FunctionCacheConfig),
       FARWARP_HANDLER(KernelCacheConfig),
+      FARWARP_HANDLER(Link),
+      FARWARP_HANDLER(LinkedImage),
       FARWARP_HANDLER(Launch),
       FARWARP_HANDLER(HostFunction),
       FARWARP_HANDLER(HostFunctionDone),

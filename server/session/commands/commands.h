@@ -65,6 +65,8 @@ void HandleFunctionAttribute(Call& call);
 void HandleKernelAttribute(Call& call);
 void HandleFunctionCacheConfig(Call& call);
 void HandleKernelCacheConfig(Call& call);
+void HandleLink(Call& call);
+void HandleLinkedImage(Call& call);
 
 void HandleLaunch(Call& call);
 void HandleHostFunction(Call& call);

@@ -8,6 +8,7 @@
 #include "farwarp/wire/limits.h"
 #include "server/session/call.h"
 #include "server/session/commands/commands.h"
+#include "server/session/commands/jit.h"
 #include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
 #include "server/session/handle_table.h"
@@ -20,93 +21,22 @@ using wire::HandleKind;
 
 namespace {
 
-constexpr std::size_t kMaxOptions = 64;
 constexpr std::int32_t kFunctionAttributes = 16;
 
 // What a load command says, and what the driver says to it.
 struct Load {
-  std::vector<CUjit_option> options;
-  std::vector<void*> values;
-  std::string info_log, error_log;
+  JitRequest jit;
   std::string image;  // Terminated: PTX is text.
 };
 
-// False for an image in which the driver would follow an address, or read behind the end: it is
-// given no length and believes what the image says.
-bool IsContained(std::span<const std::byte> image) {
-  constexpr std::uint32_t kWrapperMagic = 0x466243B1;
-  constexpr std::uint32_t kContainerMagic = 0xBA55ED50;
-  std::uint32_t magic = 0;
-  if (image.size() < sizeof magic) return true;
-  std::memcpy(&magic, image.data(), sizeof magic);
-  if (magic == kWrapperMagic) return false;
-  if (magic != kContainerMagic) return true;
-  std::uint16_t header = 0;
-  std::uint64_t entries = 0;
-  if (image.size() < 16) return false;
-  std::memcpy(&header, image.data() + 6, sizeof header);
-  std::memcpy(&entries, image.data() + 8, sizeof entries);
-  return header <= image.size() && entries <= image.size() - header;
-}
-
-void* Value(std::uint64_t number) {
-  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
-}
-
-void AddLog(Load& load, CUjit_option buffer, CUjit_option size, std::string& log) {
-  if (log.empty()) return;
-  load.options.push_back(buffer);
-  load.values.push_back(log.data());
-  load.options.push_back(size);
-  load.values.push_back(Value(log.size()));
-}
-
 bool ReadLoad(Call& call, Load* load) {
-  const std::size_t count = call.args().GetCount(kMaxOptions, 16);
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto option = static_cast<CUjit_option>(call.args().Get<std::int32_t>());
-    const auto value = call.args().Get<std::uint64_t>();
-    switch (option) {
-      case CU_JIT_MAX_REGISTERS:
-      case CU_JIT_THREADS_PER_BLOCK:
-      case CU_JIT_OPTIMIZATION_LEVEL:
-      case CU_JIT_TARGET_FROM_CUCONTEXT:
-      case CU_JIT_TARGET:
-      case CU_JIT_FALLBACK_STRATEGY:
-      case CU_JIT_GENERATE_DEBUG_INFO:
-      case CU_JIT_LOG_VERBOSE:
-      case CU_JIT_GENERATE_LINE_INFO:
-      case CU_JIT_CACHE_MODE:
-        load->options.push_back(option);
-        load->values.push_back(Value(value));
-        break;
-      default:
-        // Others would be addresses in this process.
-        call.MarkBad();
-    }
-  }
-  const auto info_bytes = call.args().Get<std::uint64_t>();
-  const auto error_bytes = call.args().Get<std::uint64_t>();
-  if (info_bytes > wire::kMaxLogBytes || error_bytes > wire::kMaxLogBytes) call.MarkBad();
+  load->jit.Read(call);
   const auto image = ReadBulk(call, wire::kMaxImageBytes);
   if (!IsContained(image)) call.MarkBad();
   if (!Readable(call)) return false;
-  load->info_log.assign(static_cast<std::size_t>(info_bytes), '\0');
-  load->error_log.assign(static_cast<std::size_t>(error_bytes), '\0');
   load->image.assign(reinterpret_cast<const char*>(image.data()), image.size());
-  AddLog(*load, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, load->info_log);
-  AddLog(*load, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, load->error_log);
+  load->jit.Open();
   return true;
-}
-
-std::string_view LogText(const std::string& log) {
-  return {log.data(), ::strnlen(log.data(), log.size())};
-}
-
-void PutLogs(Call& call, const Load& load) {
-  call.results().PutString(LogText(load.info_log));
-  call.results().PutString(LogText(load.error_log));
-  call.results().Put(std::uint64_t{0});  // Wall time: of no use across a network.
 }
 
 // Name, attributes and parameters of one kernel. The two kinds of object have the same questions
@@ -204,10 +134,9 @@ void HandleLoadModule(Call& call) {
   Load load;
   if (!ReadLoad(call, &load)) return;
   CUmodule module = nullptr;
-  CUresult result = call.driver().cuModuleLoadDataEx(&module, load.image.c_str(),
-                                                     static_cast<unsigned>(load.options.size()),
-                                                     load.options.data(), load.values.data());
-  PutLogs(call, load);
+  CUresult result = call.driver().cuModuleLoadDataEx(&module, load.image.c_str(), load.jit.count(),
+                                                     load.jit.options(), load.jit.values());
+  load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedModule loaded;
   result = PutModuleTable(call, module, &loaded.functions);
@@ -272,10 +201,10 @@ void HandleLoadLibrary(Call& call) {
   Load load;
   if (!ReadLoad(call, &load)) return;
   CUlibrary library = nullptr;
-  CUresult result = call.driver().cuLibraryLoadData(
-      &library, load.image.c_str(), load.options.data(), load.values.data(),
-      static_cast<unsigned>(load.options.size()), nullptr, nullptr, 0);
-  PutLogs(call, load);
+  CUresult result =
+      call.driver().cuLibraryLoadData(&library, load.image.c_str(), load.jit.options(),
+                                      load.jit.values(), load.jit.count(), nullptr, nullptr, 0);
+  load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedLibrary loaded;
   result = PutLibraryTable(call, library, &loaded.kernels);

@@ -84,6 +84,8 @@ struct LoadedLibrary {
   std::vector<wire::Handle> modules;
 };
 
+inline constexpr std::size_t kMaxLinkedWaiting = 16;
+
 class CommandState {
  public:
   CommandState(const driver::Table& driver, Quota& quota) : driver_(driver), quota_(quota) {}
@@ -145,6 +147,8 @@ class CommandState {
 
   std::map<std::uint64_t, LoadedModule> modules;     // By handle.
   std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
+  // Results of links that wait to be fetched, by number; at most kMaxLinkedWaiting.
+  std::map<std::uint64_t, std::shared_ptr<const std::vector<std::byte>>> linked;
   const std::shared_ptr<HostFunctions> host_functions = std::make_shared<HostFunctions>();
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   ServerGraphs graphs;
