@@ -262,7 +262,9 @@ CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER* pCopy, CUstream hStr
 namespace farwarp::client {
 
 CUresult ReadBox(Process& process, const CUDA_MEMCPY3D& copy, CopyRequest* request) {
-  return custom::ReadShape(process, &copy, false, request);
+  const CUresult result = custom::ReadShape(process, &copy, false, request);
+  if (result == CUDA_SUCCESS) PlaceManaged(process, request);
+  return result;
 }
 
 }  // namespace farwarp::client

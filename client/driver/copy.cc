@@ -267,9 +267,6 @@ bool Captured(const Caller& caller, const CopyRequest& request, CUresult* result
 
 }  // namespace
 
-namespace {
-
-// Managed memory is the device's, whatever side the application calls it; true if there is any.
 bool PlaceManaged(Process& process, CopyRequest* request) {
   Managed& managed = process.managed();
   if (!managed.any()) return false;
@@ -279,8 +276,6 @@ bool PlaceManaged(Process& process, CopyRequest* request) {
   if (from) request->from_side = Side::kDevice;
   return to || from;
 }
-
-}  // namespace
 
 CUresult Copy(const Caller& caller, CopyRequest request) {
   if (PlaceManaged(*caller.process, &request)) {

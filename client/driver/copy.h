@@ -49,6 +49,8 @@ CUresult CheckFillShape(Process& process, std::uint64_t address, std::uint64_t p
 CopyRequest LinearCopy(std::uint64_t to, Side to_side, std::uint64_t from, Side from_side,
                        std::uint64_t bytes);
 
+// Managed memory is the device's, whatever side the application calls it; true if there is any.
+bool PlaceManaged(Process& process, CopyRequest* request);
 // Where a unified address is.
 Side SideOf(Process& process, std::uint64_t address);
 // True if the rows of `plane` lie in one allocation or one variable.

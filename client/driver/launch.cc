@@ -115,6 +115,47 @@ CUresult ReadExtra(void** extra, const void** buffer, std::size_t* bytes) {
   return CUDA_ERROR_INVALID_VALUE;
 }
 
+// A launch's parameters as they travel.
+struct Parameters {
+  alignas(16) std::byte packed[1024];
+  std::unique_ptr<std::byte[]> large;
+  const void* data = nullptr;
+  std::size_t bytes = 0;
+
+  std::byte* Room(std::size_t wanted) {
+    bytes = wanted;
+    if (wanted > sizeof packed) large.reset(new std::byte[wanted]);
+    std::byte* room = large != nullptr ? large.get() : packed;
+    data = room;
+    return room;
+  }
+};
+
+// Reads the parameters that the application points to. `own`: a copy, whatever form they have.
+CUresult ReadParameters(const Launch& launch, const KernelInfo& kernel, bool own,
+                        Parameters* parameters) {
+  if (launch.extra == nullptr) {
+    std::byte* to = parameters->Room(kernel.parameter_bytes);
+    return PackParameters(kernel, launch.parameters, to) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  }
+  if (launch.parameters != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const void* buffer = nullptr;
+  std::size_t bytes = 0;
+  const CUresult result = ReadExtra(launch.extra, &buffer, &bytes);
+  if (result != CUDA_SUCCESS) return result;
+  if (bytes > wire::kMaxKernelParameterBytes || bytes < kernel.parameter_bytes ||
+      (buffer == nullptr && bytes != 0)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (own && bytes != 0) {
+    std::memcpy(parameters->Room(bytes), buffer, bytes);
+  } else {
+    parameters->data = buffer;
+    parameters->bytes = bytes;
+  }
+  return CUDA_SUCCESS;
+}
+
 // Offers the launch to a capture under way; true if `result` is the call's answer.
 bool Captured(const Caller& caller, const Launch& launch, CUresult* result) {
   CUDA_KERNEL_NODE_PARAMS node{};
@@ -146,25 +187,19 @@ CUresult Run(Launch launch) {
       caller.process->graphs().capturing() && Captured(caller, launch, &captured)) {
     return captured;
   }
-  if (Managed& managed = caller.process->managed(); managed.any()) {
-    if (const CUresult result = managed.BeforeWork(caller); result != CUDA_SUCCESS) return result;
-  }
   const Launchable* kernel = FindLaunchable(caller, launch.function);
   if (kernel == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if (const CUresult result = CheckLaunchShape(caller.device(), *kernel, launch.shape);
       result != CUDA_SUCCESS) {
     return result;
   }
-  const void* buffer = nullptr;
-  std::size_t buffer_bytes = 0;
-  if (launch.extra != nullptr) {
-    if (launch.parameters != nullptr) return CUDA_ERROR_INVALID_VALUE;
-    const CUresult result = ReadExtra(launch.extra, &buffer, &buffer_bytes);
-    if (result != CUDA_SUCCESS) return result;
-    if (buffer_bytes > wire::kMaxKernelParameterBytes ||
-        buffer_bytes < kernel->info->parameter_bytes || (buffer == nullptr && buffer_bytes != 0)) {
-      return CUDA_ERROR_INVALID_VALUE;
-    }
+  // Parameters may lie in managed memory: they are read before that goes to the device, and not
+  // while the stream's tail is held, which their arrival needs.
+  Managed& managed = caller.process->managed();
+  Parameters parameters;
+  if (const CUresult result = ReadParameters(launch, *kernel->info, managed.any(), &parameters);
+      result != CUDA_SUCCESS) {
+    return result;
   }
   // Which attributes travel, before the stream's tail is taken.
   std::uint64_t sent = 0;
@@ -174,26 +209,15 @@ CUresult Run(Launch launch) {
     if (result != CUDA_SUCCESS) return result;
     if (send) sent |= std::uint64_t{1} << i;
   }
+  if (managed.any()) {
+    if (const CUresult result = managed.BeforeWork(caller); result != CUDA_SUCCESS) return result;
+  }
   StreamUse use;
   if (const CUresult result = ResolveForWork(caller, launch.stream, launch.null, &use);
       result != CUDA_SUCCESS) {
     return result;
   }
   if (use.context != caller.context) return CUDA_ERROR_INVALID_HANDLE;
-
-  alignas(16) std::byte packed[1024];
-  const std::size_t bytes = buffer != nullptr ? buffer_bytes : kernel->info->parameter_bytes;
-  std::unique_ptr<std::byte[]> large;
-  const void* parameters = buffer;
-  if (buffer == nullptr) {
-    std::byte* to = packed;
-    if (bytes > sizeof packed) {
-      large.reset(new std::byte[bytes]);
-      to = large.get();
-    }
-    if (!PackParameters(*kernel->info, launch.parameters, to)) return CUDA_ERROR_INVALID_VALUE;
-    parameters = to;
-  }
   {
     Command command(caller.session(), IdOf(InternalCommand::kLaunch));
     wire::Encoder& body = command.body();
@@ -206,7 +230,7 @@ CUresult Run(Launch launch) {
       body.Put(static_cast<std::int32_t>(launch.attributes[i].id));
       body.PutStruct(launch.attributes[i].value);
     }
-    body.PutBlob(parameters, bytes);
+    body.PutBlob(parameters.data, parameters.bytes);
     use.context->work.Begin(use.beside_legacy());
     if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
   }

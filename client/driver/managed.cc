@@ -41,7 +41,8 @@ bool IsWrite(void* context) noexcept {
 
 void OnFault(int signal_number, siginfo_t* info, void* context) {
   const int saved = errno;
-  Managed* managed = handling.load(std::memory_order_acquire);
+  // In a forked child the connection belongs to the parent.
+  Managed* managed = Process::Get() != nullptr ? handling.load(std::memory_order_acquire) : nullptr;
   const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
   // A positive code says that the processor, not a process, sent it.
   const bool handled =
@@ -92,16 +93,27 @@ CUresult Managed::Allocate(const Caller& caller, std::uint64_t bytes, CUdevicept
       block.device->memory.Allocate(whole, caller.context_handle.bits(), &block.base);
   if (result != CUDA_SUCCESS) return result;
   const std::uint64_t at = (block.base + kPage - 1) / kPage * kPage;
-  block.chunks.assign((bytes + kChunk - 1) / kChunk, State::kDevice);
-  const MutexLock lock(mutex_);
-  if (!InstallHandler(this)) {
+  if (const CUresult kept = Keep(at, block); kept != CUDA_SUCCESS) {
     static_cast<void>(block.device->memory.Free(block.base));
-    return CUDA_ERROR_OPERATING_SYSTEM;
+    return kept;
   }
-  blocks_[at] = std::move(block);
-  any_.store(true, std::memory_order_relaxed);
+  // Not under the lock: this may be managed memory itself, a list's link, and fault.
   *address = at;
   return CUDA_SUCCESS;
+}
+
+CUresult Managed::Keep(std::uint64_t address, const Block& block) noexcept {
+  try {
+    const MutexLock lock(mutex_);
+    if (!InstallHandler(this)) return CUDA_ERROR_OPERATING_SYSTEM;
+    Block kept = block;
+    kept.chunks.assign((block.bytes + kChunk - 1) / kChunk, State::kDevice);
+    blocks_.insert_or_assign(address, std::move(kept));
+    any_.store(true, std::memory_order_relaxed);
+    return CUDA_SUCCESS;
+  } catch (...) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
 }
 
 void Managed::Clear(const Piece& piece) noexcept {
@@ -174,8 +186,8 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
   }
   const std::uint64_t transfer =
       process_.session().ExpectTransfer(to, static_cast<std::size_t>(piece.bytes));
-  CUresult result;
-  {
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
     Command command(process_.session(), IdOf(InternalCommand::kCopyFromDevice));
     command.body().PutPointer(stream);
     command.body().PutStruct(wire::CopyExtent{piece.bytes, 1, 1});
@@ -183,6 +195,7 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
     command.body().Put(transfer);
     Reply reply;
     result = command.Call(reply);
+  } catch (...) {
   }
   if (result != CUDA_SUCCESS) process_.session().CancelTransfer(transfer);
   if (stream != nullptr) {
@@ -199,7 +212,11 @@ bool Managed::MakePresent(Block& block, const Piece& piece, bool write) noexcept
   void* fresh = mmap(nullptr, piece.bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (fresh == MAP_FAILED) return false;
-  const CUresult result = Fetch(block, piece, fresh);
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
+    result = Fetch(block, piece, fresh);
+  } catch (...) {
+  }
   bool ok = result == CUDA_SUCCESS;
   if (!ok) {
     FARWARP_LOG(kError, "managed memory cannot be fetched from the device: error %d",

@@ -74,6 +74,8 @@ class Managed {
     std::uint64_t bytes;  // Whole pages.
   };
 
+  // Enters a new block.
+  CUresult Keep(std::uint64_t address, const Block& block) noexcept EXCLUDES(mutex_);
   static Piece PieceOf(std::uint64_t address, const Block& block, std::size_t chunk) noexcept;
   CUresult Fetch(const Block& block, const Piece& piece, void* to);
   CUresult Flush(const Block& block, const Piece& piece);

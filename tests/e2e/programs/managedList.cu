@@ -1,5 +1,11 @@
 // Managed memory as introductions use it: host and device work on the same pointers in turn: an
-// array, a linked list whose nodes are allocated one by one, copies, and memory larger than a page.
+// array, a linked list whose nodes are allocated one by one, copies, and memory larger than a page;
+// and where managed memory is less expected: behind a call's result and a kernel's parameters, in a
+// graph, in a forked child.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstring>
 #include <vector>
 
@@ -20,6 +26,119 @@ __global__ void walk(Item* list, int* sum, int* count) {
     ++*count;
     item->value = -item->value;
   }
+}
+
+__global__ void increase(int* value, int by) {
+  *value += by;
+}
+
+struct Box {
+  int* where;
+  int by;
+  int value;
+};
+
+// Calls write their results to managed memory: each item's link is filled in by the next
+// allocation, which is the driver's own.
+bool LinkInPlace() {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  CHECK(cudaGetDriverEntryPointByVersion("cuMemAllocManaged", &entry, 12000, cudaEnableDefault,
+                                         &found));
+  const auto allocate = reinterpret_cast<int (*)(Item**, size_t, unsigned)>(entry);
+  Item* first = nullptr;
+  Item** link = &first;
+  for (int i = 1; i <= 20; ++i) {
+    if (allocate(link, sizeof(Item), cudaMemAttachGlobal) != 0) return false;
+    (*link)->value = i;
+    (*link)->next = nullptr;
+    Item* item = *link;
+    link = &item->next;
+    increase<<<1, 1>>>(&item->value, 1);  // The item is on the device from here on.
+  }
+  int sum = 0;
+  while (first != nullptr) {
+    Item* next = first->next;
+    sum += first->value;
+    CHECK(cudaFree(first));
+    first = next;
+  }
+  printf("linked in place: %d\n", sum);
+  return sum == 230;
+}
+
+// The kernel's parameters lie beside what it changes.
+bool ParametersInPlace() {
+  Box* box = nullptr;
+  CHECK(cudaMallocManaged(&box, sizeof(Box)));
+  *box = {&box->value, 5, 100};
+  for (int i = 0; i < 3; ++i) {
+    void* parameters[] = {&box->where, &box->by};
+    CHECK(cudaLaunchKernel(reinterpret_cast<const void*>(&increase), dim3(1), dim3(1), parameters, 0,
+                           nullptr));
+    CHECK(cudaDeviceSynchronize());
+    box->by += 1;
+  }
+  const int value = box->value;
+  printf("parameters in place: %d\n", value);
+  CHECK(cudaFree(box));
+  return value == 118;
+}
+
+// A graph copies from and to managed memory as if it were the host's.
+bool CopiesInGraph() {
+  int *from = nullptr, *to = nullptr, *device = nullptr;
+  CHECK(cudaMallocManaged(&from, 4096 * sizeof(int)));
+  CHECK(cudaMallocManaged(&to, 4096 * sizeof(int)));
+  CHECK(cudaMalloc(&device, 4096 * sizeof(int)));
+  for (int i = 0; i < 4096; ++i) from[i] = 3 * i;
+  cudaGraph_t graph;
+  cudaGraphNode_t up, down;
+  cudaGraphExec_t exec;
+  CHECK(cudaGraphCreate(&graph, 0));
+  CHECK(cudaGraphAddMemcpyNode1D(&up, graph, nullptr, 0, device, from, 4096 * sizeof(int),
+                                 cudaMemcpyHostToDevice));
+  CHECK(cudaGraphAddMemcpyNode1D(&down, graph, &up, 1, to, device, 4096 * sizeof(int),
+                                 cudaMemcpyDeviceToHost));
+  CHECK(cudaGraphInstantiate(&exec, graph, 0));
+  from[7] = -7;
+  CHECK(cudaGraphLaunch(exec, nullptr));
+  CHECK(cudaDeviceSynchronize());
+  const bool ok = to[7] == -7 && to[4095] == 3 * 4095;
+  printf("copied by a graph: %d\n", ok);
+  CHECK(cudaGraphExecDestroy(exec));
+  CHECK(cudaGraphDestroy(graph));
+  CHECK(cudaFree(from));
+  CHECK(cudaFree(to));
+  CHECK(cudaFree(device));
+  return ok;
+}
+
+// A forked child has no GPU. Whether it can read managed memory is not said, but it ends, and its
+// parent goes on.
+bool TouchedByChild() {
+  int* data = nullptr;
+  CHECK(cudaMallocManaged(&data, 1024 * sizeof(int)));
+  data[1] = 21;
+  twice<<<4, 256>>>(data, 1024);
+  CHECK(cudaDeviceSynchronize());
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    alarm(20);
+    const volatile int* read = data;
+    _exit(read[1] == 42 ? 0 : 1);
+  }
+  int status = 0;
+  const bool ended = waitpid(child, &status, 0) == child;
+  const bool stuck = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+  twice<<<4, 256>>>(data, 1024);
+  CHECK(cudaDeviceSynchronize());
+  const int value = data[1];
+  printf("after a child: %d, stuck %d\n", value, stuck);
+  CHECK(cudaFree(data));
+  return ended && !stuck && value == 84;
 }
 
 int main() {
@@ -97,5 +216,9 @@ int main() {
   CHECK(cudaFree(results));
   CHECK(cudaFree(device));
   CHECK(cudaFree(data));
+  ok = LinkInPlace() && ok;
+  ok = ParametersInPlace() && ok;
+  ok = CopiesInGraph() && ok;
+  ok = TouchedByChild() && ok;
   return Finish("managedList", ok);
 }
