@@ -27,7 +27,7 @@ ALLOWED = [
     ("include/farwarp/transport", TRANSPORT),
     ("proto/base", BASE),
     ("proto/wire", WIRE),
-    ("proto/transport", TRANSPORT),
+    ("proto/transport", TRANSPORT + ["proto/transport/"]),
     ("include/farwarp/graph", GRAPH),
     ("proto/graph", GRAPH),
     ("client/session", TRANSPORT + ABI + ["client/session/"]),
