@@ -9,6 +9,7 @@
 #include "farwarp/wire/limits.h"
 #include "server/cuda_dispatch.h"
 #include "server/session/commands/commands.h"
+#include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
 
 namespace farwarp::server {
@@ -328,12 +329,12 @@ void Session::Dispatch(std::uint32_t id, std::uint64_t ticket, std::span<const s
 
 void Session::SetContext(Call& call) {
   const wire::Handle handle(call.args().Get<std::uint64_t>());
+  if (!Readable(call)) return;
   auto* context = static_cast<CUcontext>(
       handle.Is(wire::HandleKind::kContext) ? handles_.Find(handle) : nullptr);
   // One that has been destroyed meanwhile is no context: what follows fails by itself.
   context_.store(handle.bits(), std::memory_order_relaxed);
-  const CUresult result = driver().cuCtxSetCurrent(context);
-  if (result != CUDA_SUCCESS) call.Finish(result);
+  call.Finish(driver().cuCtxSetCurrent(context));
 }
 
 // ------------------------------------------------------------------------------------ outgoing

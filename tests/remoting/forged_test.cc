@@ -111,18 +111,8 @@ class Forged : public testing::Test {
   CUresult Destroy(Handle context) {
     return Call(InternalCommand::kDestroyContext, context.bits());
   }
-  // SetContext answers only when it fails.
   void SetContext(Handle context) {
-    const std::uint64_t bits = context.bits();
-    const wire::CommandHeader header{wire::IdOf(InternalCommand::kSetContext), sizeof bits, 0};
-    wire::FrameHeader frame{};
-    frame.kind = wire::FrameKind::kCommands;
-    frame.bytes = sizeof header + sizeof bits;
-    frame.sequence = ++sequence_;
-    EXPECT_TRUE(client_
-                    ->Send(frame, std::as_bytes(std::span(&header, 1)),
-                           std::as_bytes(std::span(&bits, 1)), Soon())
-                    .ok());
+    EXPECT_EQ(Call(InternalCommand::kSetContext, context.bits()), CUDA_SUCCESS);
   }
 
   FakeDriver driver_;
@@ -155,6 +145,16 @@ TEST_F(Forged, APrimaryContextHasOneHandle) {
   EXPECT_EQ(Release(kPrimary), CUDA_SUCCESS);
   EXPECT_EQ(driver_.objects(), 0u);
   EXPECT_EQ(Retain(kSecond), CUDA_SUCCESS);
+}
+
+TEST_F(Forged, MakingAContextCurrentTakesOneHandle) {
+  ASSERT_EQ(Retain(kPrimary), CUDA_SUCCESS);
+  EXPECT_EQ(Call(InternalCommand::kSetContext, kPrimary.bits()), CUDA_SUCCESS);
+  EXPECT_EQ(Call(InternalCommand::kSetContext), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(Call(InternalCommand::kSetContext, std::uint64_t{0}, std::uint64_t{0}),
+            CUDA_ERROR_INVALID_HANDLE);
+  // None of which changed anything.
+  EXPECT_EQ(Call(InternalCommand::kCreateEvent, kEvent.bits(), std::uint32_t{0}), CUDA_SUCCESS);
 }
 
 TEST_F(Forged, WhatEndedWithItsContextIsFoundNoMore) {
