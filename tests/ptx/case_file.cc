@@ -149,9 +149,10 @@ Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shar
   std::mutex mutex;
   std::condition_variable wake;
   bool done = false;
+  // Long: a sanitizer on a busy machine is slow, and what hangs is cancelled all the same.
   std::thread watchdog([&] {
     std::unique_lock lock(mutex);
-    if (!wake.wait_for(lock, std::chrono::seconds(20), [&] { return done; })) cancel = true;
+    if (!wake.wait_for(lock, std::chrono::seconds(120), [&] { return done; })) cancel = true;
   });
   const uint64_t params[] = {in.address(), out.address()};
   LaunchRequest request;

@@ -31,7 +31,7 @@ struct Options {
   uint64_t seed = 0;
   unsigned threads = 0;
   bool cooperative = false;
-  std::chrono::milliseconds time_limit{20000};
+  std::chrono::milliseconds time_limit{120000};
 };
 
 Fault RunBody(const std::string& text, const DeviceWords& in, const DeviceWords& out,

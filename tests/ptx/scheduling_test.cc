@@ -32,7 +32,7 @@ TEST(Scheduling, CancelStopsAnEndlessLoop) {
   const DeviceWords out(4, kPoison);
   std::atomic<bool> cancel = false;
   std::thread stopper([&] {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (out.words()[0] != 1 && std::chrono::steady_clock::now() < deadline)
       std::this_thread::yield();
     cancel = true;
@@ -68,7 +68,7 @@ TEST(Scheduling, CancelStopsWarpsThatMeetForEver) {
   const uint64_t params[] = {0, out.address()};
   std::atomic<bool> cancel = false;
   std::thread stopper([&] {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (out.words()[0] != 1 && std::chrono::steady_clock::now() < deadline)
       std::this_thread::yield();
     cancel = true;
