@@ -10,7 +10,7 @@
 //   plane  := address:u64 pitch:u64 slice_pitch:u64     (both pitches 0 when one row is meant)
 //
 // Commands marked "waits" are answered when the work in front of them is done; "asks" are answered
-// at once; all others carry no ticket.
+// at once; all others need no ticket.
 #pragma once
 
 #include <cstdint>
