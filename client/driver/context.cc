@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "client/driver/managed.h"
+#include "client/driver/pools.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -85,6 +86,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
   process.arrivals().EndContext(handle.bits(), process.arrivals().Mark());
   process.managed().DropOwnedBy(handle.bits());
   context.device->memory.FreeOwnedBy(handle.bits());
+  process.pools().DropGone();
   process.host.DropOwnedBy(handle.bits());
   return result;
 }
@@ -102,6 +104,22 @@ CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& cont
   if (result != CUDA_SUCCESS) return result;
   context.work.Settle(mark);
   return CUDA_SUCCESS;
+}
+
+CUresult SynchronizeBusy(Process& process, const Device* device, wire::Handle own) {
+  std::vector<std::pair<wire::Handle, Context*>> busy;
+  process.contexts.ForEach([&](wire::Handle handle, Context& context) {
+    if (!context.alive.load(std::memory_order_acquire) || context.work.idle()) return;
+    if (device == nullptr || context.device == device) busy.emplace_back(handle, &context);
+  });
+  CUresult result = CUDA_SUCCESS;
+  for (const auto& [handle, context] : busy) {
+    const CUresult waited = SynchronizeContext(process, handle, *context);
+    const bool ended = process.session().ContextError(handle.bits()) != CUDA_SUCCESS;
+    if (ended && handle.bits() != own.bits()) continue;
+    if (result == CUDA_SUCCESS) result = waited;
+  }
+  return result;
 }
 
 }  // namespace farwarp::client

@@ -69,5 +69,8 @@ class TravelIn {
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary);
 // Waits for everything the context has been given.
 CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& context);
+// The same for each context of `device`, or of all devices, that may have work. What another
+// context than `own` failed of has ended its work, too, and is not the caller's error.
+CUresult SynchronizeBusy(Process& process, const Device* device, wire::Handle own);
 
 }  // namespace farwarp::client

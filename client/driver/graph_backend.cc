@@ -215,15 +215,7 @@ class ClientBackend final : public graph::Backend {
 void FreeWhenUnused(Process& process, Device& device, std::uint64_t address, std::uint64_t serial) {
   const auto found = device.memory.Find(address);
   if (!found.has_value() || found->serial != serial) return;  // Gone with its context.
-  std::vector<std::pair<wire::Handle, Context*>> busy;
-  process.contexts.ForEach([&](wire::Handle handle, Context& context) {
-    if (context.alive.load() && !context.work.idle() && context.device == &device) {
-      busy.emplace_back(handle, &context);
-    }
-  });
-  for (const auto& [handle, context] : busy) {
-    if (SynchronizeContext(process, handle, *context) != CUDA_SUCCESS) return;
-  }
+  if (SynchronizeBusy(process, &device, {}) != CUDA_SUCCESS) return;
   static_cast<void>(device.memory.Free(address));
 }
 

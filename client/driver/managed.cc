@@ -175,14 +175,8 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
     if (result != CUDA_SUCCESS) return result;
     stream = wire::ToPointer<CUstream>(handle);
   } else {
-    std::vector<std::pair<wire::Handle, Context*>> busy;
-    process_.contexts.ForEach([&](wire::Handle handle, Context& context) {
-      if (context.alive.load() && !context.work.idle()) busy.emplace_back(handle, &context);
-    });
-    for (const auto& [handle, context] : busy) {
-      const CUresult result = SynchronizeContext(process_, handle, *context);
-      if (result != CUDA_SUCCESS) return result;
-    }
+    const CUresult result = SynchronizeBusy(process_, nullptr, block.context_handle);
+    if (result != CUDA_SUCCESS) return result;
   }
   const std::uint64_t transfer =
       process_.session().ExpectTransfer(to, static_cast<std::size_t>(piece.bytes));

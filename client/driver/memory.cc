@@ -27,26 +27,6 @@ CUresult Allocate(CUdeviceptr* address, std::uint64_t bytes) {
   return result;
 }
 
-// Waits until no work that the client knows of can still use memory of `owner`'s device.
-CUresult WaitUntilUnused(const Caller& caller, const Device& device) {
-  CUresult result = CUDA_SUCCESS;
-  std::vector<std::pair<wire::Handle, Context*>> busy;
-  caller.process->contexts.ForEach([&](wire::Handle handle, Context& context) {
-    if (!context.alive.load(std::memory_order_acquire) || context.work.idle()) return;
-    if (context.device == &device) busy.emplace_back(handle, &context);
-  });
-  for (const auto& [handle, context] : busy) {
-    const CUresult waited = SynchronizeContext(*caller.process, handle, *context);
-    // What another context failed of, it uses no memory any more.
-    if (caller.process->session().ContextError(handle.bits()) != CUDA_SUCCESS &&
-        handle.bits() != caller.context_handle.bits()) {
-      continue;
-    }
-    if (result == CUDA_SUCCESS) result = waited;
-  }
-  return result;
-}
-
 constexpr unsigned kHostAllocFlags =
     CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
 constexpr unsigned kHostRegisterFlags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
@@ -124,7 +104,7 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   Device* device = caller.process->DeviceOf(dptr);
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (caller.process->managed().Find(dptr).address == dptr) {
-    const CUresult result = WaitUntilUnused(caller, *device);
+    const CUresult result = SynchronizeBusy(*caller.process, device, caller.context_handle);
     if (result != CUDA_SUCCESS) return result;
     caller.process->managed().Free(dptr);
     return CUDA_SUCCESS;
@@ -132,7 +112,8 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   const auto allocation = device->memory.Find(dptr);
   if (!allocation.has_value() || allocation->address != dptr) return CUDA_ERROR_INVALID_VALUE;
   if (!caller.process->pools().Forget(dptr)) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult result = WaitUntilUnused(caller, *device); result != CUDA_SUCCESS)
+  if (const CUresult result = SynchronizeBusy(*caller.process, device, caller.context_handle);
+      result != CUDA_SUCCESS)
     return result;
   return device->memory.Free(dptr);
 }
@@ -179,14 +160,8 @@ CUresult cuMemFreeHost(void* p) {
   }
   // An asynchronous copy may still be on its way into it.
   if (caller.process->HostMemoryPending(block->address, block->bytes)) {
-    std::vector<std::pair<wire::Handle, Context*>> busy;
-    caller.process->contexts.ForEach([&](wire::Handle handle, Context& context) {
-      if (context.alive.load() && !context.work.idle()) busy.emplace_back(handle, &context);
-    });
-    for (const auto& [handle, context] : busy) {
-      const CUresult result = SynchronizeContext(*caller.process, handle, *context);
-      if (result != CUDA_SUCCESS) return result;
-    }
+    const CUresult result = SynchronizeBusy(*caller.process, nullptr, caller.context_handle);
+    if (result != CUDA_SUCCESS) return result;
   }
   return caller.process->host.Free(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS

@@ -9,11 +9,18 @@ namespace farwarp::client {
 
 namespace {
 
-void Charge(MemPool& pool, std::uint64_t bytes) {
-  const std::uint64_t now = pool.used.fetch_add(bytes) + bytes;
+// False if the pool's limit does not allow it.
+bool Charge(MemPool& pool, std::uint64_t bytes) {
+  std::uint64_t used = pool.used.load();
+  std::uint64_t now = 0;
+  do {
+    if (__builtin_add_overflow(used, bytes, &now)) return false;
+    if (pool.max_bytes != 0 && now > pool.max_bytes) return false;
+  } while (!pool.used.compare_exchange_weak(used, now));
   std::uint64_t high = pool.high.load();
   while (now > high && !pool.high.compare_exchange_weak(high, now)) {
   }
+  return true;
 }
 
 }  // namespace
@@ -53,9 +60,9 @@ std::shared_ptr<MemPool> Pools::Find(CUmemoryPool handle) {
 }
 
 CUresult Pools::SetCurrent(int ordinal, CUmemoryPool handle) {
-  const auto pool = Find(handle);
-  if (pool == nullptr || pool->ordinal != ordinal) return CUDA_ERROR_INVALID_VALUE;
   const MutexLock lock(mutex_);
+  const auto found = pools_.find(wire::FromPointer(handle).bits());
+  if (found == pools_.end() || found->second->ordinal != ordinal) return CUDA_ERROR_INVALID_VALUE;
   current_[ordinal] = handle;
   return CUDA_SUCCESS;
 }
@@ -82,10 +89,16 @@ CUresult Pools::Destroy(CUmemoryPool handle) {
   const MutexLock lock(mutex_);
   const auto found = pools_.find(wire::FromPointer(handle).bits());
   if (found == pools_.end() || found->second->is_default) return CUDA_ERROR_INVALID_VALUE;
-  if (current_[found->second->ordinal] == handle) current_.erase(found->second->ordinal);
+  const auto current = current_.find(found->second->ordinal);
+  if (current != current_.end() && current->second == handle) current_.erase(current);
   // What is allocated keeps the pool's books until it is freed.
   pools_.erase(found);
   return CUDA_SUCCESS;
+}
+
+bool Pools::Gone(CUdeviceptr address, const Block& block) {
+  const auto found = block.device->memory.Find(address);
+  return !found.has_value() || found->serial != block.serial;
 }
 
 bool Pools::Reuse(std::uint64_t stream, const Device& device, std::uint64_t bytes,
@@ -107,8 +120,7 @@ bool Pools::Reuse(std::uint64_t stream, const Device& device, std::uint64_t byte
 void Pools::SweepLocked() {
   for (auto it = freed_.begin(); it != freed_.end();) {
     const Freed& freed = it->second;
-    const auto found = freed.block.device->memory.Find(it->first);
-    const bool gone = !found.has_value() || found->serial != freed.block.serial;
+    const bool gone = Gone(it->first, freed.block);
     if (!gone && !freed.context->work.settled(freed.mark)) {
       ++it;
       continue;
@@ -117,6 +129,16 @@ void Pools::SweepLocked() {
     if (!gone) static_cast<void>(freed.block.device->memory.Free(it->first));
     it = freed_.erase(it);
   }
+}
+
+void Pools::DropGone() {
+  const MutexLock lock(mutex_);
+  std::erase_if(blocks_, [](const auto& entry) {
+    if (!Gone(entry.first, entry.second)) return false;
+    entry.second.pool->used.fetch_sub(entry.second.bytes);
+    return true;
+  });
+  std::erase_if(freed_, [](const auto& entry) { return Gone(entry.first, entry.second.block); });
 }
 
 void Pools::Sweep() {
@@ -129,41 +151,48 @@ CUresult Pools::Allocate(const Caller& caller, const StreamUse& use, CUmemoryPoo
   if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   const auto pool = Find(handle);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (pool->max_bytes != 0 &&
-      (bytes > pool->max_bytes || pool->used.load() > pool->max_bytes - bytes)) {
-    return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!Charge(*pool, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  CUdeviceptr at = 0;
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
+    result = Carve(caller, use, pool, bytes, &at);
+  } catch (...) {
   }
+  if (result == CUDA_SUCCESS) {
+    *address = at;
+  } else {
+    pool->used.fetch_sub(bytes);
+  }
+  return result;
+}
+
+CUresult Pools::Carve(const Caller& caller, const StreamUse& use,
+                      const std::shared_ptr<MemPool>& pool, std::uint64_t bytes,
+                      CUdeviceptr* address) {
   Device& device = *process_.FindDevice(pool->ordinal);
   {
     const MutexLock lock(mutex_);
-    if (Reuse(KeyOf(use), device, bytes, pool, address)) {
-      Charge(*pool, bytes);
-      return CUDA_SUCCESS;
-    }
+    if (Reuse(KeyOf(use), device, bytes, pool, address)) return CUDA_SUCCESS;
     SweepLocked();
   }
   std::uint64_t at = 0;
   CUresult result = device.memory.Allocate(bytes, use.context_handle.bits(), &at);
   if (result == CUDA_ERROR_OUT_OF_MEMORY) {
     // What streams have freed is free when they have got there.
-    std::vector<std::pair<wire::Handle, Context*>> busy;
-    process_.contexts.ForEach([&](wire::Handle one, Context& context) {
-      if (context.alive.load() && !context.work.idle() && context.device == &device) {
-        busy.emplace_back(one, &context);
-      }
-    });
-    for (const auto& [one, context] : busy) {
-      const CUresult waited = SynchronizeContext(*caller.process, one, *context);
-      if (waited != CUDA_SUCCESS) return waited;
-    }
+    const CUresult waited = SynchronizeBusy(process_, &device, caller.context_handle);
+    if (waited != CUDA_SUCCESS) return waited;
     Sweep();
     result = device.memory.Allocate(bytes, use.context_handle.bits(), &at);
   }
   if (result != CUDA_SUCCESS) return result;
-  Charge(*pool, bytes);
-  const std::uint64_t serial = device.memory.Find(at)->serial;
-  const MutexLock lock(mutex_);
-  blocks_[at] = {&device, bytes, serial, pool};
+  try {
+    const std::uint64_t serial = device.memory.Find(at)->serial;
+    const MutexLock lock(mutex_);
+    blocks_.insert_or_assign(at, Block{&device, bytes, serial, pool});
+  } catch (...) {
+    static_cast<void>(device.memory.Free(at));
+    throw;
+  }
   *address = at;
   return CUDA_SUCCESS;
 }
@@ -193,8 +222,7 @@ CUresult Pools::Free(const Caller& caller, const StreamUse& use, CUdeviceptr add
 bool Pools::Forget(CUdeviceptr address) {
   const MutexLock lock(mutex_);
   if (const auto freed = freed_.find(address); freed != freed_.end()) {
-    const auto found = freed->second.block.device->memory.Find(address);
-    if (found.has_value() && found->serial == freed->second.block.serial) return false;
+    if (!Gone(address, freed->second.block)) return false;
     freed_.erase(freed);
   }
   const auto found = blocks_.find(address);

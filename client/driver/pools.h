@@ -55,6 +55,8 @@ class Pools {
   CUresult Free(const Caller& caller, const StreamUse& use, CUdeviceptr address) EXCLUDES(mutex_);
   // cuMemFree of what may have come from a pool. False if a stream has freed it already.
   bool Forget(CUdeviceptr address) EXCLUDES(mutex_);
+  // A context has ended: what was allocated in it is nobody's any more.
+  void DropGone() EXCLUDES(mutex_);
   // Gives back what is known to be unused.
   void Sweep() EXCLUDES(mutex_);
 
@@ -72,6 +74,11 @@ class Pools {
     std::uint64_t mark;  // In its work: over when that is settled.
   };
 
+  // Finds memory for an allocation that the pool has been charged for.
+  CUresult Carve(const Caller& caller, const StreamUse& use, const std::shared_ptr<MemPool>& pool,
+                 std::uint64_t bytes, CUdeviceptr* address) EXCLUDES(mutex_);
+  // Whether the block's allocation has ended otherwise than through here.
+  static bool Gone(CUdeviceptr address, const Block& block);
   static std::uint64_t KeyOf(const StreamUse& use) noexcept;
   bool Reuse(std::uint64_t stream, const Device& device, std::uint64_t bytes,
              std::shared_ptr<MemPool> pool, CUdeviceptr* address) REQUIRES(mutex_);

@@ -72,5 +72,52 @@ TEST_F(RemotePools, PoolsKeepTheirBooks) {
   EXPECT_EQ(cu::cuMemPoolDestroy(default_pool), CUDA_ERROR_INVALID_VALUE);
 }
 
+TEST_F(RemotePools, DestroyingAPoolLeavesTheCurrentOne) {
+  CUmemPoolProps props{};
+  props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  props.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  CUmemoryPool pool = nullptr, current = nullptr, default_pool = nullptr;
+  ASSERT_EQ(cu::cuDeviceGetDefaultMemPool(&default_pool, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemPoolCreate(&pool, &props), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemPoolDestroy(pool), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDeviceGetMemPool(&current, 0), CUDA_SUCCESS);
+  EXPECT_EQ(current, default_pool);
+  EXPECT_EQ(cu::cuDeviceSetMemPool(0, pool), CUDA_ERROR_INVALID_VALUE);
+  CUdeviceptr address = 0;
+  ASSERT_EQ(cu::cuMemAllocAsync(&address, kMiB, stream_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemFreeAsync(address, stream_), CUDA_SUCCESS);
+  // One that was current leaves the default one behind.
+  ASSERT_EQ(cu::cuMemPoolCreate(&pool, &props), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDeviceSetMemPool(0, pool), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemPoolDestroy(pool), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDeviceGetMemPool(&current, 0), CUDA_SUCCESS);
+  EXPECT_EQ(current, default_pool);
+}
+
+TEST_F(RemotePools, AResetEndsWhatTheContextHadAllocatedAndFreed) {
+  CUmemoryPool pool = nullptr;
+  ASSERT_EQ(cu::cuDeviceGetDefaultMemPool(&pool, 0), CUDA_SUCCESS);
+  CUdeviceptr kept = 0, freed = 0, first = 0, second = 0;
+  // In the legacy stream, which is the same one after the reset.
+  ASSERT_EQ(cu::cuMemAllocAsync(&freed, kMiB, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemAllocAsync(&kept, 2 * kMiB, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemsetD8Async(freed, 1, kMiB, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemFreeAsync(freed, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxReset(0), CUDA_SUCCESS);
+  cuuint64_t used = 1;
+  ASSERT_EQ(cu::cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used), CUDA_SUCCESS);
+  EXPECT_EQ(used, 0u);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context_, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemAlloc_v2(&first, kMiB), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemAllocAsync(&second, kMiB, nullptr), CUDA_SUCCESS);
+  EXPECT_NE(first, second);
+  ASSERT_EQ(cu::cuMemsetD8Async(first, 1, kMiB, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemsetD8Async(second, 2, kMiB, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemFree_v2(first), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemFreeAsync(second, nullptr), CUDA_SUCCESS);
+}
+
 }  // namespace
 }  // namespace farwarp::tests
