@@ -277,6 +277,18 @@ class StrangerTest(unittest.TestCase):
             self.assertEqual(client.ask(wire.ACQUIRE_CREDIT, u64(0, 1 << 30))[0], 2)  # beyond the lease
             self.assertEqual(client.errors, [])
 
+    def test_what_is_refused_is_not_executed(self):
+        with self.server.connect() as client:
+            client.use_primary_context()
+            stream, event, module = wire.handle(6, 0), wire.handle(7, 0), wire.handle(wire.MODULE, 0)
+            client.call(0x10060, u64(stream, 0, 0))
+            client.call(0x10065, u64(event, 0))
+            self.assertEqual(client.load_module(module, PTX)[0], 0)
+            for end, ended in ((0x10061, stream), (0x10066, event), (wire.UNLOAD_MODULE, module)):
+                self.assertEqual(client.ask(end, u64(ended, 0)), (400, b""))
+                self.assertEqual(client.ask(end, u64(ended)), (0, b""))
+                self.assertEqual(client.ask(end, u64(ended)), (400, b""))
+
     def test_a_frame_that_breaks_a_rule_ends_the_session(self):
         with self.server.connect() as client:
             client.send_frame(wire.COMMANDS, bytes(8))

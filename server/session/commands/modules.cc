@@ -152,8 +152,9 @@ void HandleLoadModule(Call& call) {
 void HandleUnloadModule(Call& call) {
   const Handle handle = PeekHandle(call);
   const Handle owner = call.handles().OwnerOf(handle);
-  auto* module = static_cast<CUmodule>(call.Take(HandleKind::kModule));
+  auto* module = call.Resolve<CUmodule>(HandleKind::kModule);
   if (!Readable(call)) return;
+  Unbind(call, handle);
   CommandState& state = StateOf(call);
   for (const Handle function : state.modules[handle.bits()].bound) Unbind(call, function);
   state.modules.erase(handle.bits());
@@ -219,8 +220,9 @@ void HandleLoadLibrary(Call& call) {
 
 void HandleUnloadLibrary(Call& call) {
   const Handle handle = PeekHandle(call);
-  auto* library = static_cast<CUlibrary>(call.Take(HandleKind::kLibrary));
+  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
   if (!Readable(call)) return;
+  Unbind(call, handle);
   CommandState& state = StateOf(call);
   LoadedLibrary& loaded = state.libraries[handle.bits()];
   for (const Handle kernel : loaded.bound) Unbind(call, kernel);

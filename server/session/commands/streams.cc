@@ -4,6 +4,7 @@
 #include "farwarp/wire/push.h"
 #include "server/session/call.h"
 #include "server/session/commands/commands.h"
+#include "server/session/commands/resolve.h"
 #include "server/session/commands/state.h"
 #include "server/session/commands/wait.h"
 #include "server/session/session.h"
@@ -25,8 +26,10 @@ void HandleCreateStream(Call& call) {
 }
 
 void HandleDestroyStream(Call& call) {
-  auto* stream = static_cast<CUstream>(call.Take(HandleKind::kStream));
+  const Handle handle = PeekHandle(call);
+  auto* stream = call.Resolve<CUstream>(HandleKind::kStream);
   if (!Readable(call)) return;
+  Unbind(call, handle);
   call.Finish(call.driver().cuStreamDestroy_v2(stream));
 }
 
@@ -62,8 +65,10 @@ void HandleCreateEvent(Call& call) {
 }
 
 void HandleDestroyEvent(Call& call) {
-  auto* event = static_cast<CUevent>(call.Take(HandleKind::kEvent));
+  const Handle handle = PeekHandle(call);
+  auto* event = call.Resolve<CUevent>(HandleKind::kEvent);
   if (!Readable(call)) return;
+  Unbind(call, handle);
   call.Finish(call.driver().cuEventDestroy_v2(event));
 }
 
