@@ -186,6 +186,22 @@ class StrangerTest(unittest.TestCase):
             self.assertEqual(client.copy_from_device(where, 4), struct.pack("<I", 42))
             self.assertEqual(client.ask(wire.MODULE_GLOBAL, u64(module) + wire.blob(b"nothing")), (500, b""))
 
+    def load_empty_kernels(self, client, module, names):
+        entries = b"".join(b".visible .entry %s() { ret; }\n" % name for name in names)
+        return client.load_module(module, b".version 7.0\n.target sm_70\n.address_size 64\n" + entries)
+
+    def test_a_table_that_no_reply_holds_is_refused(self):
+        with self.server.connect() as client:
+            client.use_primary_context()
+            module = wire.handle(wire.MODULE, 0)
+            # The client refuses frames and strings beyond the limits.
+            many = [b"k%04d" % number + b"x" * 4000 for number in range(1100)]
+            result, logs, _ = self.load_empty_kernels(client, module, many)
+            self.assertEqual((result, logs is not None), (801, True))
+            self.assertEqual(self.load_empty_kernels(client, module, [b"k" * (wire.MAX_STRING + 1)])[0], 801)
+            result, _, kernels = self.load_empty_kernels(client, module, many[:900] + [b"k" * wire.MAX_STRING])
+            self.assertEqual((result, len(kernels)), (0, 901))
+
     def test_text_that_is_no_ptx_gets_its_log(self):
         with self.server.connect() as client:
             client.use_primary_context()

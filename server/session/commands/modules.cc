@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "farwarp/base/log.h"
 #include "farwarp/wire/limits.h"
 #include "server/session/call.h"
 #include "server/session/commands/commands.h"
@@ -22,6 +23,8 @@ using wire::HandleKind;
 namespace {
 
 constexpr std::int32_t kFunctionAttributes = 16;
+// A reply holds the table and two logs.
+constexpr std::size_t kMaxTableBytes = wire::kMaxCommandBytes - 2 * wire::kMaxLogBytes - 64;
 
 // What a load command says, and what the driver says to it.
 struct Load {
@@ -39,20 +42,27 @@ bool ReadLoad(Call& call, Load* load) {
   return true;
 }
 
+// A client does not read such a reply, and may lose its session by it.
+CUresult TooLong(const char* what) {
+  FARWARP_LOG(kWarn, "a module is refused: %s is too long to be sent", what);
+  return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 // Name, attributes and parameters of one kernel. The two kinds of object have the same questions
 // under different names.
 template <typename GetName, typename GetAttribute, typename GetParameter>
-CUresult PutKernel(Call& call, GetName get_name, GetAttribute get_attribute,
+CUresult PutKernel(wire::Encoder& table, GetName get_name, GetAttribute get_attribute,
                    GetParameter get_parameter) {
   const char* name = nullptr;
   if (const CUresult result = get_name(&name); result != CUDA_SUCCESS) return result;
-  call.results().PutString(name);
-  call.results().Put(static_cast<std::uint64_t>(kFunctionAttributes));
+  if (std::strlen(name) > wire::kMaxStringBytes) return TooLong("the name of a kernel");
+  table.PutString(name);
+  table.Put(static_cast<std::uint64_t>(kFunctionAttributes));
   for (std::int32_t i = 0; i < kFunctionAttributes; ++i) {
     int value = 0;
     // A driver that is older than an attribute refuses it.
     if (get_attribute(&value, static_cast<CUfunction_attribute>(i)) != CUDA_SUCCESS) value = 0;
-    call.results().Put(static_cast<std::int32_t>(value));
+    table.Put(static_cast<std::int32_t>(value));
   }
   std::vector<std::pair<std::uint32_t, std::uint32_t>> parameters;
   std::size_t offset = 0, bytes = 0;
@@ -60,15 +70,16 @@ CUresult PutKernel(Call& call, GetName get_name, GetAttribute get_attribute,
          get_parameter(parameters.size(), &offset, &bytes) == CUDA_SUCCESS) {
     parameters.emplace_back(static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(bytes));
   }
-  call.results().Put(static_cast<std::uint64_t>(parameters.size()));
+  table.Put(static_cast<std::uint64_t>(parameters.size()));
   for (const auto& [at, size] : parameters) {
-    call.results().Put(at);
-    call.results().Put(size);
+    table.Put(at);
+    table.Put(size);
   }
-  return CUDA_SUCCESS;
+  return table.bytes() <= kMaxTableBytes ? CUDA_SUCCESS : TooLong("the description of the kernels");
 }
 
-CUresult PutModuleTable(Call& call, CUmodule module, std::vector<CUfunction>* functions) {
+CUresult PutModuleTable(Call& call, wire::Encoder& table, CUmodule module,
+                        std::vector<CUfunction>* functions) {
   const driver::Table& driver = call.driver();
   unsigned count = 0;
   CUresult result = driver.cuModuleGetFunctionCount(&count, module);
@@ -77,10 +88,10 @@ CUresult PutModuleTable(Call& call, CUmodule module, std::vector<CUfunction>* fu
   functions->resize(count);
   if (count != 0) result = driver.cuModuleEnumerateFunctions(functions->data(), count, module);
   if (result != CUDA_SUCCESS) return result;
-  call.results().Put(static_cast<std::uint64_t>(count));
+  table.Put(static_cast<std::uint64_t>(count));
   for (const CUfunction function : *functions) {
     result = PutKernel(
-        call, [&](const char** name) { return driver.cuFuncGetName(name, function); },
+        table, [&](const char** name) { return driver.cuFuncGetName(name, function); },
         [&](int* value, CUfunction_attribute a) {
           return driver.cuFuncGetAttribute(value, a, function);
         },
@@ -92,7 +103,8 @@ CUresult PutModuleTable(Call& call, CUmodule module, std::vector<CUfunction>* fu
   return CUDA_SUCCESS;
 }
 
-CUresult PutLibraryTable(Call& call, CUlibrary library, std::vector<CUkernel>* kernels) {
+CUresult PutLibraryTable(Call& call, wire::Encoder& table, CUlibrary library,
+                         std::vector<CUkernel>* kernels) {
   const driver::Table& driver = call.driver();
   const CUdevice device = StateOf(call).FindVgpu(0)->device;
   unsigned count = 0;
@@ -102,10 +114,10 @@ CUresult PutLibraryTable(Call& call, CUlibrary library, std::vector<CUkernel>* k
   kernels->resize(count);
   if (count != 0) result = driver.cuLibraryEnumerateKernels(kernels->data(), count, library);
   if (result != CUDA_SUCCESS) return result;
-  call.results().Put(static_cast<std::uint64_t>(count));
+  table.Put(static_cast<std::uint64_t>(count));
   for (const CUkernel kernel : *kernels) {
     result = PutKernel(
-        call, [&](const char** name) { return driver.cuKernelGetName(name, kernel); },
+        table, [&](const char** name) { return driver.cuKernelGetName(name, kernel); },
         [&](int* value, CUfunction_attribute a) {
           return driver.cuKernelGetAttribute(value, a, kernel, device);
         },
@@ -139,11 +151,14 @@ void HandleLoadModule(Call& call) {
   load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedModule loaded;
-  result = PutModuleTable(call, module, &loaded.functions);
+  wire::Buffer table;
+  wire::Encoder encoder(table);
+  result = PutModuleTable(call, encoder, module, &loaded.functions);
   if (result != CUDA_SUCCESS) {
     call.driver().cuModuleUnload(module);
     return call.Finish(result);
   }
+  call.results().PutRaw(table.data(), table.size());
   call.Bind(handle, module);
   StateOf(call).modules[handle.bits()] = std::move(loaded);
   call.Finish(CUDA_SUCCESS);
@@ -208,11 +223,14 @@ void HandleLoadLibrary(Call& call) {
   load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedLibrary loaded;
-  result = PutLibraryTable(call, library, &loaded.kernels);
+  wire::Buffer table;
+  wire::Encoder encoder(table);
+  result = PutLibraryTable(call, encoder, library, &loaded.kernels);
   if (result != CUDA_SUCCESS) {
     call.driver().cuLibraryUnload(library);
     return call.Finish(result);
   }
+  call.results().PutRaw(table.data(), table.size());
   call.Bind(handle, library);
   StateOf(call).libraries[handle.bits()] = std::move(loaded);
   call.Finish(CUDA_SUCCESS);
@@ -293,8 +311,11 @@ void HandleLibraryModule(Call& call) {
   CUresult result = call.driver().cuLibraryGetModule(&module, library);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedModule loaded;
-  result = PutModuleTable(call, module, &loaded.functions);
+  wire::Buffer table;
+  wire::Encoder encoder(table);
+  result = PutModuleTable(call, encoder, module, &loaded.functions);
   if (result == CUDA_SUCCESS) {
+    call.results().PutRaw(table.data(), table.size());
     call.Bind(handle, module);
     StateOf(call).modules[handle.bits()] = std::move(loaded);
     StateOf(call).libraries[owner.bits()].modules.push_back(handle);
