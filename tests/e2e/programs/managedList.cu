@@ -55,6 +55,7 @@ bool LinkInPlace() {
     Item* item = *link;
     link = &item->next;
     increase<<<1, 1>>>(&item->value, 1);  // The item is on the device from here on.
+    CHECK(cudaDeviceSynchronize());
   }
   int sum = 0;
   while (first != nullptr) {
