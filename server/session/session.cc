@@ -100,6 +100,9 @@ Session::~Session() {
 Status Session::Run() {
   dispatcher_ = std::thread([this] { DispatchLoop(); });
   Status status = ReceiveLoop();
+  if (status.code() == StatusCode::kInvalid || status.code() == StatusCode::kLimit) {
+    SayGoodbye(wire::RefusalCode::kMalformed, status.message());
+  }
   Shutdown();
   state_->Close();
   dispatcher_.join();

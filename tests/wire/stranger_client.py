@@ -133,7 +133,8 @@ class Ended(Exception):
 
 
 class Client:
-    def __init__(self, grant, windows=WINDOWS, versions=(1, 1), name="stranger"):
+    def __init__(self, grant, windows=WINDOWS, versions=(1, 1), name="stranger", commands=None):
+        """`commands`: the numbers of those that the client says it has in common with the server; None says nothing."""
         self.sent = self.received = self.acknowledged = 0  # counted frames
         self.last_ticket = self.last_transfer = 0
         self.errors, self.output, self.callbacks = [], b"", []  # as they were pushed
@@ -141,7 +142,7 @@ class Client:
         self.socket = socket.create_connection(grant.address, timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self.handshake(grant, windows, versions, name)
+            self.handshake(grant, windows, versions, name, commands)
         except BaseException:
             self.socket.close()
             raise
@@ -154,12 +155,14 @@ class Client:
 
     # Frames.
 
-    def send_frame(self, kind, payload=b""):
+    def send_frame(self, kind, payload=b"", **header):
+        """`header`: values of the header that are not as they should be, for tests."""
         sequence = 0
         if kind in (COMMANDS, BULK):
             self.sent += 1
             sequence = self.sent
-        self.socket.sendall(struct.pack("<BBHIQQ", kind, 0, 0, len(payload), sequence, self.received) + payload)
+        right = {"flags": 0, "reserved": 0, "bytes": len(payload), "sequence": sequence, "acknowledged": self.received}
+        self.socket.sendall(struct.pack("<BBHIQQ", kind, *(right | header).values()) + payload)
 
     def receive_bytes(self, count, deadline):
         data = bytearray()
@@ -192,10 +195,10 @@ class Client:
 
     # Handshake.
 
-    def handshake(self, grant, windows, versions, name):
+    def handshake(self, grant, windows, versions, name, commands):
         deadline = time.monotonic() + PATIENCE
-        # The hash 0: this client answers itself for the commands that it sends; no tables are exchanged.
-        hello = (u64(*versions, 0) + grant.lease + os.urandom(32) + u64(os.getpid()) + blob(name.encode()) +
+        # With the hash 0 a client answers itself for the commands that it sends, and no tables travel.
+        hello = (u64(*versions, 0 if commands is None else 1) + grant.lease + os.urandom(32) + u64(os.getpid()) + blob(name.encode()) +
                  u64(len(windows)) + b"".join(u64(base, size) for base, size in windows))
         self.send_frame(HELLO, hello)
         kind, challenge = self.receive_frame(deadline)
@@ -203,8 +206,11 @@ class Client:
         reader = Reader(challenge)
         oldest, newest, self.table_hash = reader.u32(), reader.u32(), reader.scalar()
         reader.bytes(32)  # The server's nonce.
-        table = u64(0)
-        self.expect(reader.rest(), table)
+        self.signatures = dict(struct.unpack("<II", reader.bytes(8)) for _ in range(reader.scalar()))
+        reader.end()
+        self.expect(list(self.signatures), sorted(self.signatures))
+        entries = [struct.pack("<II", command, self.signatures[command]) for command in sorted(commands or ())]
+        table = u64(len(entries)) + b"".join(entries)
         self.expect(oldest <= versions[1] and versions[0] <= newest, True)
         digest = hmac.new(grant.secret, b"farwarp proof 1" + hello + challenge + table, hashlib.sha256).digest()
         self.send_frame(PROOF, digest + table)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 import stranger_client as wire
@@ -159,6 +160,11 @@ class StrangerTest(unittest.TestCase):
             self.assertEqual(client.errors, [])
             client.goodbye()
 
+    def test_a_ping_is_answered(self):
+        with self.server.connect() as client:
+            client.send_frame(wire.PING)
+            self.assertEqual(client.receive_frame(time.monotonic() + wire.PATIENCE), (wire.ACK, b""))
+
     def test_rows_are_copied_and_filled(self):
         with self.server.connect() as client:
             _, address, _ = self.prepare(client)
@@ -252,6 +258,14 @@ class StrangerTest(unittest.TestCase):
         with self.server.connect(name="n" * 256, windows=((0x1000, 4 * MIB),) * 6 + wire.WINDOWS) as client:
             client.use_primary_context()
 
+    def test_commands_that_are_not_common_get_801(self):
+        known = {wire.SET_CONTEXT, wire.HOST_FUNCTION_DONE, wire.MEMORY_INFO}
+        with self.server.connect(commands=known) as client:
+            self.assertLess(known, set(client.signatures))
+            self.assertEqual(client.call(wire.MEMORY_INFO, u64(0))[8:], u64(MEMORY))
+            self.assertEqual(client.ask(wire.ACQUIRE_CREDIT, u64(0, MIB)), (801, b""))
+        self.assertEqual(self.refused(self.server.grant(), commands=known - {wire.SET_CONTEXT}), 2)
+
     def test_forged_handles_get_400(self):
         with self.server.connect() as client:
             context = client.use_primary_context()
@@ -305,12 +319,28 @@ class StrangerTest(unittest.TestCase):
                 self.assertEqual(client.ask(end, u64(ended)), (0, b""))
                 self.assertEqual(client.ask(end, u64(ended)), (400, b""))
 
-    def test_a_frame_that_breaks_a_rule_ends_the_session(self):
-        with self.server.connect() as client:
-            client.send_frame(wire.COMMANDS, bytes(8))
-            with self.assertRaises(wire.Ended) as ended:
-                client.wait(lambda: None)
-            self.assertEqual(ended.exception.code, 1)
+    def test_frames_that_break_a_rule_end_the_session(self):
+        for kind, payload, header in (
+                (wire.COMMANDS, bytes(8), {}),  # half a command
+                (wire.COMMANDS, struct.pack("<IIQ", wire.SET_CONTEXT, 16, 0) + bytes(8), {}),
+                (wire.COMMANDS, b"", {"sequence": 2}),
+                (wire.COMMANDS, b"", {"sequence": 0}),
+                (wire.COMMANDS, b"", {"bytes": wire.MAX_PAYLOAD + 8}),
+                (wire.COMMANDS, b"", {"bytes": 7}),
+                (wire.BULK, u64(1, 8), {}),  # a gap
+                (wire.BULK, u64(1), {}),
+                (wire.ACK, b"", {"acknowledged": 1}),
+                (wire.PING, b"", {"flags": 1}),
+                (wire.PING, b"", {"reserved": 1}),
+                (wire.REPLIES, b"", {"sequence": 1}),
+                (wire.HELLO, b"", {}),
+                (99, b"", {})):
+            with self.subTest(kind=kind, payload=payload, header=header), self.server.connect() as client:
+                client.send_frame(kind, payload, **header)
+                with self.assertRaises(wire.Ended) as ended:
+                    client.wait(lambda: None)
+                self.assertEqual(ended.exception.code, 1)
+                self.assertNotEqual(ended.exception.reason, "")
 
     # Replies and errors.
 
