@@ -115,9 +115,11 @@ cudaError_t Image::LinkLocked(const Driver& d) {
   CUlinkState state = nullptr;
   CUresult result = d.LinkCreate(0, nullptr, nullptr, &state);
   if (result != CUDA_SUCCESS) return ToRuntimeError(result);
-  for (const void* part : parts_) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const void* part = parts_[i];
+    const std::string name = "relocatable device code " + std::to_string(i + 1);
     result = d.LinkAddData(state, CU_JIT_INPUT_FATBINARY, const_cast<void*>(part),
-                           ContainerBytes(part), "relocatable device code", 0, nullptr, nullptr);
+                           ContainerBytes(part), name.c_str(), 0, nullptr, nullptr);
     if (result != CUDA_SUCCESS) break;
   }
   void* linked = nullptr;

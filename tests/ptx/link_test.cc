@@ -64,6 +64,22 @@ TEST(Link, CallsAndVariablesCrossTexts) {
   EXPECT_EQ(LinkAndRun(Caller({"from_b", "from_c"}), b, c, {7, 41}), "");
 }
 
+TEST(Link, UnusedTextsMayLackWhatTheyUse) {
+  const std::string lacking = kHead + ".extern .func (.param .b32 r) nowhere();\n" +
+                              ".visible .func (.param .b32 r) unused() {\n"
+                              "  { .param .b32 got;\n  call (got), nowhere, (); }\n  ret;\n}\n";
+  const std::string b = kHead + Returns(".visible", "from_b", "7");
+  EXPECT_EQ(LinkAndRun(Caller({"from_b"}), b, lacking, {7}), "");
+  EXPECT_EQ(LinkAndRun(Caller({"from_b", "unused"}), b, lacking, {}),
+            "Undefined reference to 'nowhere' in 'c.ptx'");
+  // A text that uses it and is not used itself is no library's member.
+  const std::string user = kHead + ".extern .func (.param .b32 r) unused();\n" +
+                           ".visible .func (.param .b32 r) from_b() {\n"
+                           "  { .param .b32 got;\n  call (got), unused, (); }\n  ret;\n}\n";
+  EXPECT_EQ(LinkAndRun(Caller({}), user, lacking, {}),
+            "Undefined reference to 'nowhere' in 'c.ptx'");
+}
+
 TEST(Link, NamesWithoutLinkageArePrivate) {
   const std::string b = kHead + ".global .u32 own = 5;\n" + Returns(".visible", "from_b", "[own]");
   const std::string c = kHead + ".global .u32 own = 6;\n" + Returns(".visible", "from_c", "[own]");

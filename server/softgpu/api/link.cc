@@ -61,7 +61,12 @@ CUresult LinkState::Complete(Driver& driver, void** image, std::size_t* bytes) {
       options_.Finish(log_);
       return result;
     }
-    image_ = PackLinked(texts_, sm_);
+    std::vector<PtxText> used;
+    for (std::size_t i = 0; i < texts_.size(); ++i) {
+      if (index.modules.front()->Uses(i)) used.push_back(std::move(texts_[i]));
+    }
+    texts_.clear();
+    image_ = PackLinked(used, sm_);
   }
   options_.Finish(log_);
   *image = image_.data();

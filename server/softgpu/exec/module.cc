@@ -104,6 +104,8 @@ class ModuleImpl : public ModuleSymbols {
     return result->second;
   }
 
+  bool used(size_t input) const { return units_[input].used; }
+
   std::mutex& decode_mutex() { return decode_mutex_; }
   std::vector<std::unique_ptr<Kernel>> kernels;
   std::vector<const Kernel*> kernel_list;
@@ -118,7 +120,8 @@ class ModuleImpl : public ModuleSymbols {
     std::string name;  // Empty unless this is a linked module.
     std::string text;
     ModuleAst ast;
-    Names names;  // Without linkage.
+    Names names;       // Without linkage.
+    bool used = true;  // False: left out of a linked module.
   };
 
   static Status InUnit(const Unit& unit, Status status) {
@@ -207,34 +210,78 @@ class ModuleImpl : public ModuleSymbols {
                                            "', first defined in '" + units_[first].name + "'"));
   }
 
-  // A linked module may not use what none of its texts defines; unused declarations are no harm.
-  Status CheckReferences() const {
-    for (const Unit& unit : units_) {
-      std::unordered_map<std::string_view, uint32_t> missing;  // And how often it is declared.
-      for (const FunctionAst& function : unit.ast.functions) {
-        const FunctionAst* chosen = FunctionIn(unit, function.name);
-        if (!chosen->has_body && !IsRuntimeFunction(function.name)) ++missing[function.name];
-      }
-      for (const Variable& variable : unit.ast.variables) {
-        const bool dynamic = variable.space == Space::kShared && variable.bytes == 0;
-        if (VariableIn(unit, variable.name)->is_extern && !dynamic) ++missing[variable.name];
-      }
-      if (missing.empty()) continue;
-      Lexer lexer(unit.text);
-      std::unordered_map<std::string_view, uint32_t> seen;
-      for (Token token = lexer.Next(); token.kind != Tok::kEnd && token.kind != Tok::kError;
-           token = lexer.Next()) {
-        if (token.kind != Tok::kIdent) continue;
-        const auto found = missing.find(token.text);
-        if (found != missing.end() && ++seen[token.text] > found->second)
-          return Status::Invalid("Undefined reference to '" + std::string(token.text) + "' in '" +
-                                 unit.name + "'");
-      }
+  // What a text uses and none of the texts defines; unused declarations are no harm.
+  Status FindMissing(const Unit& unit) const {
+    std::unordered_map<std::string_view, uint32_t> missing;  // And how often it is declared.
+    for (const FunctionAst& function : unit.ast.functions) {
+      const FunctionAst* chosen = FunctionIn(unit, function.name);
+      if (!chosen->has_body && !IsRuntimeFunction(function.name)) ++missing[function.name];
     }
+    for (const Variable& variable : unit.ast.variables) {
+      const bool dynamic = variable.space == Space::kShared && variable.bytes == 0;
+      if (VariableIn(unit, variable.name)->is_extern && !dynamic) ++missing[variable.name];
+    }
+    Status found;
+    std::unordered_map<std::string_view, uint32_t> seen;
+    if (!missing.empty()) {
+      ForEachName(unit, [&](std::string_view name) {
+        const auto declared = missing.find(name);
+        if (!found.ok() || declared == missing.end() || ++seen[name] <= declared->second) return;
+        found = Status::Invalid("Undefined reference to '" + std::string(name) + "' in '" +
+                                unit.name + "'");
+      });
+    }
+    return found;
+  }
+
+  // A linked module may not use what none of its texts defines. A text that lacks something, has no
+  // kernels for others and is used by no other text is left out, as a member of a library that
+  // nobody asked for: compilers add the whole library of the device's runtime to programs.
+  Status CheckReferences() {
+    std::vector<Status> missing;
+    for (const Unit& unit : units_) missing.push_back(FindMissing(unit));
+    std::vector<bool> needed(units_.size());
+    std::vector<uint32_t> queue;
+    const auto need = [&](uint32_t number) {
+      if (!needed[number]) queue.push_back(number);
+      needed[number] = true;
+    };
+    bool whole = true;
+    for (uint32_t number = 0; number < units_.size(); ++number) {
+      const auto& functions = units_[number].ast.functions;
+      const bool has_kernel = std::any_of(
+          functions.begin(), functions.end(),
+          [](const FunctionAst& f) { return f.is_entry && (f.is_visible || f.is_weak); });
+      if (missing[number].ok() || has_kernel) need(number);
+      whole = whole && missing[number].ok();
+    }
+    if (whole) return Status::Ok();
+    while (!queue.empty()) {
+      const Unit& unit = units_[queue.back()];
+      if (const Status& lack = missing[queue.back()]; !lack.ok()) return lack;
+      queue.pop_back();
+      ForEachName(unit, [&](std::string_view name) {
+        if (const FunctionAst* function = FunctionIn(unit, name)) need(function->unit);
+        if (const Variable* variable = VariableIn(unit, name)) need(variable->unit);
+      });
+    }
+    for (uint32_t number = 0; number < units_.size(); ++number)
+      units_[number].used = needed[number];
     return Status::Ok();
   }
 
+  // Calls `see` for every name in a text.
+  template <typename See>
+  static void ForEachName(const Unit& unit, See see) {
+    Lexer lexer(unit.text);
+    for (Token token = lexer.Next(); token.kind != Tok::kEnd && token.kind != Tok::kError;
+         token = lexer.Next()) {
+      if (token.kind == Tok::kIdent) see(token.text);
+    }
+  }
+
   Status PlaceVariables(const Unit& unit, GlobalPlacer& placer) {
+    if (!unit.used) return Status::Ok();
     for (const Variable& variable : unit.ast.variables) {
       if (variable.space != Space::kGlobal && variable.space != Space::kConst) continue;
       if (variable.is_extern || VariableIn(unit, variable.name) != &variable) continue;
@@ -256,6 +303,7 @@ class ModuleImpl : public ModuleSymbols {
   Status PlaceCode() {
     std::vector<const FunctionAst*> bodies;
     for (const Unit& unit : units_) {
+      if (!unit.used) continue;
       for (const FunctionAst& function : unit.ast.functions) {
         if (function.has_body && !function.is_entry && FunctionIn(unit, function.name) == &function)
           bodies.push_back(&function);
@@ -295,6 +343,7 @@ class ModuleImpl : public ModuleSymbols {
   }
 
   Status MakeKernels(const Unit& unit) {
+    if (!unit.used) return Status::Ok();
     for (const FunctionAst& function : unit.ast.functions) {
       if (!function.is_entry || !function.has_body || FunctionIn(unit, function.name) != &function)
         continue;
@@ -400,6 +449,9 @@ Result<std::unique_ptr<Module>> Module::Make(std::span<const LinkInput> inputs,
   return std::unique_ptr<Module>(new Module(std::move(impl)));
 }
 
+bool Module::Uses(size_t input) const {
+  return impl_->used(input);
+}
 std::span<const Kernel* const> Module::kernels() const {
   return impl_->kernel_list;
 }

@@ -125,6 +125,9 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
+  // Whether the module needs this text of those it was linked from (Link leaves unused library
+  // members out).
+  bool Uses(size_t input) const;
   std::span<const Kernel* const> kernels() const;
   const Kernel* FindKernel(std::string_view name) const;
   std::span<const Global> globals() const;

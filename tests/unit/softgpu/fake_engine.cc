@@ -118,6 +118,9 @@ Result<std::unique_ptr<Module>> Module::Link(std::span<const LinkInput> inputs,
 Status CheckText(std::string_view ptx) {
   return ptx.find(".error") == std::string_view::npos ? Status::Ok() : Status::Invalid("error");
 }
+bool Module::Uses(size_t) const {
+  return true;
+}
 std::span<const Kernel* const> Module::kernels() const {
   return impl_->pointers;
 }
