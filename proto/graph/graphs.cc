@@ -94,6 +94,18 @@ void Graphs::ForgetNode(Node& node, Orphans* orphans) {
   if (node.child != nullptr) Forget(*node.child, orphans);
 }
 
+namespace {
+
+// Whether a stream is being captured into the graph or one of its child graphs.
+bool UnderCapture(const Graph& graph) {
+  return graph.capture != nullptr ||
+         std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const auto& node) {
+           return node->child != nullptr && UnderCapture(*node->child);
+         });
+}
+
+}  // namespace
+
 CUresult Graphs::Destroy(CUgraph handle) {
   Orphans orphans;
   {
@@ -101,7 +113,7 @@ CUresult Graphs::Destroy(CUgraph handle) {
     Graph* graph = FindGraph(handle);
     // Child graphs belong to their nodes, graphs under capture to their streams.
     if (graph == nullptr || graph->parent != nullptr) return CUDA_ERROR_INVALID_VALUE;
-    if (graph->capture != nullptr) return CUDA_ERROR_ILLEGAL_STATE;
+    if (UnderCapture(*graph)) return CUDA_ERROR_ILLEGAL_STATE;
     Forget(*graph, &orphans);
     roots_.erase(IdOf(handle));
   }
@@ -261,6 +273,28 @@ CUresult Graphs::AddHost(CUgraphNode* node, CUgraph graph, const Dependencies& a
   return AddTo(node, graph, after, std::move(work));
 }
 
+namespace {
+
+int HeightOf(const Graph& graph) {
+  int height = 0;
+  for (const auto& node : graph.nodes) {
+    if (node->child != nullptr) height = std::max(height, HeightOf(*node->child));
+  }
+  return height + 1;
+}
+
+// Whether `child` may move into `graph`: not if that is inside it, nor too deep.
+bool Nestable(const Graph& child, const Graph& graph) {
+  int depth = 0;
+  for (const Graph* outer = &graph; outer != nullptr; ++depth) {
+    if (outer == &child) return false;
+    outer = outer->parent == nullptr ? nullptr : outer->parent->graph;
+  }
+  return depth + HeightOf(child) <= kMaxDepth;
+}
+
+}  // namespace
+
 CUresult Graphs::AddChild(CUgraphNode* out, CUgraph handle, const Dependencies& after,
                           CUgraph child, CUgraphChildGraphNodeOwnership ownership) {
   if (ownership != CU_GRAPH_CHILD_GRAPH_OWNERSHIP_CLONE &&
@@ -271,7 +305,9 @@ CUresult Graphs::AddChild(CUgraphNode* out, CUgraph handle, const Dependencies& 
   const Graph* original = FindGraph(child);
   if (original == nullptr || FindGraph(handle) == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const bool move = ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
-  if (move && (roots_.count(IdOf(child)) == 0 || child == handle)) return CUDA_ERROR_INVALID_VALUE;
+  if (move && (roots_.count(IdOf(child)) == 0 || !Nestable(*original, *FindGraph(handle)))) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
   std::unique_ptr<Graph> own;
   if (!move) {
     const CUresult result = CopyGraph(*original, 0, &own);
@@ -379,7 +415,10 @@ CUresult Graphs::DestroyNode(CUgraphNode handle) {
     Node* node = FindNode(handle);
     if (node == nullptr) return CUDA_ERROR_INVALID_VALUE;
     if (node->work.memory != nullptr) return CUDA_ERROR_NOT_SUPPORTED;
-    if (node->graph->capture != nullptr) return CUDA_ERROR_ILLEGAL_STATE;
+    if (node->graph->capture != nullptr ||
+        (node->child != nullptr && UnderCapture(*node->child))) {
+      return CUDA_ERROR_ILLEGAL_STATE;
+    }
     const auto is_node = [&](const Edge& edge) { return edge.node == node; };
     for (const Edge& edge : node->before) std::erase_if(edge.node->behind, is_node);
     for (const Edge& edge : node->behind) std::erase_if(edge.node->before, is_node);

@@ -134,6 +134,89 @@ TEST_F(GraphTest, ForeignNodesAndBadEdgesAreRefused) {
   EXPECT_OK(cuGraphDestroy(other));
 }
 
+TEST_F(GraphTest, WhatIsBeingCapturedIntoStays) {
+  CUgraph graph = nullptr, empty = nullptr, child = nullptr, captured = nullptr;
+  CUgraphNode node = nullptr;
+  CUstream stream = nullptr;
+  ASSERT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  ASSERT_OK(cuGraphCreate(&empty, 0));
+  ASSERT_OK(cuGraphAddChildGraphNode(&node, graph, nullptr, 0, empty));
+  ASSERT_OK(cuGraphChildGraphNodeGetGraph(node, &child));
+  ASSERT_OK(cuStreamBeginCaptureToGraph(stream, child, nullptr, nullptr, 0,
+                                        CU_STREAM_CAPTURE_MODE_GLOBAL));
+  // A child graph goes with its node, and with the graph around it.
+  EXPECT_CU(CUDA_ERROR_ILLEGAL_STATE, cuGraphDestroyNode(node));
+  EXPECT_CU(CUDA_ERROR_ILLEGAL_STATE, cuGraphDestroy(graph));
+  ASSERT_OK(cuLaunchHostFunc(
+      stream, [](void*) {}, nullptr));
+  ASSERT_OK(cuStreamEndCapture(stream, &captured));
+  EXPECT_EQ(captured, child);
+  EXPECT_OK(cuGraphDestroy(graph));
+  EXPECT_OK(cuGraphDestroy(empty));
+  EXPECT_OK(cuStreamDestroy_v2(stream));
+}
+
+CUresult MoveInto(CUgraph graph, CUgraph child, CUgraphNode* node) {
+  CUgraphNodeParams params{};
+  params.type = CU_GRAPH_NODE_TYPE_GRAPH;
+  params.graph.graph = child;
+  params.graph.ownership = CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
+  return cuGraphAddNode_v2(node, graph, nullptr, nullptr, 0, &params);
+}
+
+TEST_F(GraphTest, GraphsNestNeitherInThemselvesNorWithoutEnd) {
+  CUgraph inner = nullptr, outer = nullptr, child = nullptr;
+  CUgraphNode node = nullptr, none = nullptr;
+  ASSERT_OK(cuGraphCreate(&inner, 0));
+  ASSERT_OK(cuGraphCreate(&outer, 0));
+  ASSERT_OK(cuGraphAddChildGraphNode(&node, outer, nullptr, 0, inner));
+  ASSERT_OK(cuGraphChildGraphNodeGetGraph(node, &child));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, MoveInto(outer, outer, &none));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, MoveInto(child, outer, &none));
+  ASSERT_OK(cuGraphDestroy(outer));
+  int depth = 1;
+  CUresult result = CUDA_SUCCESS;
+  while (result == CUDA_SUCCESS && depth < 1000) {
+    ASSERT_OK(cuGraphCreate(&outer, 0));
+    result = MoveInto(outer, inner, &node);
+    if (result != CUDA_SUCCESS) break;
+    inner = outer;
+    ++depth;
+  }
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, result);
+  EXPECT_EQ(depth, 64);
+  EXPECT_OK(cuGraphDestroy(outer));
+  CUgraphExec exec = nullptr;
+  EXPECT_OK(cuGraphInstantiateWithFlags(&exec, inner, 0));
+  EXPECT_OK(cuGraphExecDestroy(exec));
+  EXPECT_OK(cuGraphDestroy(inner));
+}
+
+TEST_F(GraphTest, AnExecutableForgetsGraphsThatAreGone) {
+  std::vector<int> order;
+  std::pair<std::vector<int>*, int> steps[] = {{&order, 0}, {&order, 1}, {&order, 2}};
+  CUgraph graphs[3];
+  CUgraphNode nodes[3];
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK(cuGraphCreate(&graphs[i], 0));
+    nodes[i] = Host(graphs[i], {}, &steps[i]);
+  }
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graphs[0], 0));
+  CUgraphExecUpdateResultInfo info{};
+  ASSERT_OK(cuGraphExecUpdate_v2(exec, graphs[1], &info));
+  ASSERT_OK(cuGraphDestroy(graphs[1]));
+  ASSERT_OK(cuGraphExecUpdate_v2(exec, graphs[2], &info));
+  const CUDA_HOST_NODE_PARAMS params{&Append, &steps[0]};
+  EXPECT_OK(cuGraphExecHostNodeSetParams(exec, nodes[0], &params));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuGraphExecHostNodeSetParams(exec, nodes[1], &params));
+  EXPECT_OK(cuGraphExecHostNodeSetParams(exec, nodes[2], &params));
+  EXPECT_OK(cuGraphExecDestroy(exec));
+  EXPECT_OK(cuGraphDestroy(graphs[0]));
+  EXPECT_OK(cuGraphDestroy(graphs[2]));
+}
+
 TEST_F(GraphTest, MemoryOfAGraphGoesWithIt) {
   std::size_t before = 0, during = 0, after = 0, total = 0;
   ASSERT_OK(cuMemGetInfo_v2(&before, &total));
