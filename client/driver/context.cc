@@ -58,7 +58,10 @@ CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bo
 
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
   context.alive.store(false, std::memory_order_release);
-  for (const auto stream : OwnedHandles(process.streams, handle)) process.streams.Remove(stream);
+  for (const auto stream : OwnedHandles(process.streams, handle)) {
+    process.graphs().ForgetStream(wire::ToPointer<CUstream>(stream));
+    process.streams.Remove(stream);
+  }
   for (const auto event : OwnedHandles(process.events, handle)) process.events.Remove(event);
   for (const auto module : OwnedHandles(process.modules, handle)) DropModule(process, module);
   for (const auto function : OwnedHandles(process.functions, handle)) {

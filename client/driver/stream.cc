@@ -168,6 +168,7 @@ CUresult SynchronizeStream(Process& process, const StreamUse& use) {
 
 void EndThreadStreams(Process& process, ThreadState& thread) noexcept {
   for (const auto& own : thread.own_streams) {
+    process.graphs().ForgetStream(wire::ToPointer<CUstream>(own.stream));
     if (process.streams.Remove(own.stream) == nullptr) continue;
     Command command(process.session(), IdOf(InternalCommand::kDestroyStream));
     command.body().Put(own.stream.bits());

@@ -1,5 +1,6 @@
 // Graphs through client and server: what travels, when, and how often somebody waits.
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "tests/remoting/soft_loop.h"
@@ -90,6 +91,22 @@ TEST_F(RemoteGraph, HostMemoryIsReadWhenTheGraphGetsThere) {
   EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
   ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
   EXPECT_EQ(out_[kBytes / 4 - 1], 111u);
+}
+
+TEST_F(RemoteGraph, CapturesEndWithTheirStreams) {
+  CUdeviceptr address = 0;
+  ASSERT_EQ(cu::cuStreamBeginCapture_v2(stream_, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxReset(0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context_, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemAlloc_v2(&address, kBytes), CUDA_SUCCESS);
+  // A thread that ends takes its own default stream along.
+  std::thread([&] {
+    ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuStreamBeginCapture_v2(CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_GLOBAL),
+              CUDA_SUCCESS);
+  }).join();
+  EXPECT_EQ(cu::cuMemFree_v2(address), CUDA_SUCCESS);
 }
 
 TEST_F(RemoteGraph, MisshapenMemoryIsRefusedHere) {
