@@ -68,7 +68,7 @@ PTX = b"""
 
 
 class Server:
-    """farwarp-server with a private lease of one vGPU; gone when the `with` block ends."""
+    """farwarp-server with a private lease of two vGPUs; gone when the `with` block ends."""
 
     def __init__(self, build):
         self.build = pathlib.Path(build)
@@ -77,7 +77,7 @@ class Server:
         lease_read, lease_write = os.pipe()
         address_read, address_write = os.pipe()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FARWARP_")}
-        environment["FARWARP_SOFTGPU"] = f"devices=1,memory={2 * MEMORY}"
+        environment["FARWARP_SOFTGPU"] = f"devices=2,memory={2 * MEMORY}"
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [self.build / "bin/farwarp-server", "--driver", "softgpu", "--listen", "127.0.0.1:0", "--private",
@@ -87,13 +87,13 @@ class Server:
         os.close(address_write)
         self.lease_pipe = lease_write
         keys = f"v1;lease={os.urandom(16).hex()};secret={os.urandom(32).hex()}"
-        os.write(self.lease_pipe, f"{keys};gpu=0/{MEMORY}/100\n".encode())
+        os.write(self.lease_pipe, f"{keys};gpu=0/{MEMORY}/100;gpu=1/{MEMORY // 2}/50\n".encode())
         with os.fdopen(address_read) as answer:  # Ends with the server, too.
             address = answer.readline().strip()
         if not address:
             self.__exit__()
             raise RuntimeError("the server did not start")
-        self.text = f"{keys};gpu={address}/0/{MEMORY}/100"
+        self.text = f"{keys};gpu={address}/0/{MEMORY}/100;gpu={address}/1/{MEMORY // 2}/50"
         return self
 
     def __exit__(self, *_):
@@ -139,7 +139,8 @@ class StrangerTest(unittest.TestCase):
 
     def test_a_program_from_hello_to_goodbye(self):
         with self.server.connect() as client:
-            self.assertEqual([device["total_memory"] for device in client.devices], [MEMORY])
+            self.assertEqual([(device["total_memory"], device["compute_percent"]) for device in client.devices],
+                             [(MEMORY, 100), (MEMORY // 2, 50)])
             context, address, functions = self.prepare(client)
             self.assertEqual(client.copy_from_device(address, 64), bytes(64))
             for count in (1000, 500_001):  # Inline, and in bulk with an odd end.
@@ -164,6 +165,21 @@ class StrangerTest(unittest.TestCase):
         with self.server.connect() as client:
             client.send_frame(wire.PING)
             self.assertEqual(client.receive_frame(time.monotonic() + wire.PATIENCE), (wire.ACK, b""))
+
+    def test_each_vgpu_has_its_part_of_the_window(self):
+        # No whole number of 2 MiB for each.
+        windows = [(base, size - 2 * MIB) for base, size in wire.WINDOWS]
+        with self.server.connect(windows=windows) as client:
+            client.use_primary_context(0)
+            second = client.bases[1]
+            self.assertEqual(second - client.window[0], client.window[1] // 2 & -(2 * MIB))
+            for vgpu, address, result in ((0, second - 2 * MIB, 0), (0, second, 1), (0, second - 2 * MIB, 1)):
+                self.assertEqual(client.ask(wire.MAP_RANGE, u64(vgpu, address, 2 * MIB)), (result, b""), hex(address))
+            client.use_primary_context(1)
+            for vgpu, address, result in ((1, second - 2 * MIB, 1), (1, second, 0), (2, second, 1)):
+                self.assertEqual(client.ask(wire.MAP_RANGE, u64(vgpu, address, 2 * MIB)), (result, b""), hex(address))
+            client.copy_to_device(second, b"the second one")
+            self.assertEqual(client.copy_from_device(second, 14), b"the second one")
 
     def test_rows_are_copied_and_filled(self):
         with self.server.connect() as client:
