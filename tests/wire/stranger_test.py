@@ -365,6 +365,7 @@ class StrangerTest(unittest.TestCase):
             context, address, _ = self.prepare(client)
             for command, body in ((wire.SET_CONTEXT, u64(context)), (wire.SET_CONTEXT, u64(0)), (wire.SET_CONTEXT, u64(context)),
                                   (wire.FILL, u64(0, address, 0, 1, 7, 1, 1)), (wire.HOST_FUNCTION_DONE, u64(1)),
+                                  (wire.SYNCHRONIZE_CONTEXT, u64(context)),
                                   (wire.UNMAP_RANGE, u64(0, address, 8 * MIB)), (wire.RETURN_CREDIT, u64(0, 8 * MIB)),
                                   (wire.UNLOAD_MODULE, u64(wire.handle(wire.MODULE, 0)))):
                 self.assertEqual(client.ask(command, body), (0, b""), hex(command))
