@@ -1,4 +1,4 @@
-"""A client of the wire protocol, written from docs/protocol.md and the comments of internal_command.h alone.
+"""A client of the wire protocol that knows docs/protocol.md and the comments of internal_command.h, and nothing else.
 
 It proves that the document suffices, and shows the protocol to whoever wants to read a client in one sitting. It needs
 nothing but Python's standard library, and believes a server nothing: what breaks a rule raises ValueError. One thread;
