@@ -69,6 +69,10 @@ class ClientExecutable final : public graph::Executable {
   }
 
  private:
+  // The launch itself; `transfers` are what it expects, also when it fails.
+  CUresult Post(const graph::Plan& plan, const StreamUse& use,
+                std::vector<std::uint64_t>* transfers);
+
   Process& process_;
   GraphPlan plan_;
   const unsigned long long flags_;
@@ -87,34 +91,11 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   if (result != CUDA_SUCCESS) return result;
   process_.arrivals().Tidy();
   std::vector<std::uint64_t> transfers;
-  for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
-    const std::uint64_t transfer = process_.session().ExpectTransfer(
-        reinterpret_cast<void*>(arrival.address), static_cast<std::size_t>(arrival.bytes));
-    transfers.push_back(transfer);
-  }
   process_.callbacks().Expect(plan_.host_functions());
-  {
-    Command command(process_.session(), IdOf(InternalCommand::kLaunchGraph));
-    command.body().Put(plan_.number());
-    command.body().PutPointer(use.wire);
-    command.body().Put(static_cast<std::uint64_t>(transfers.size()));
-    for (const std::uint64_t transfer : transfers) command.body().Put(transfer);
-    std::size_t next = 0;
-    for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
-      process_.arrivals().NoteCopy(arrival.address, arrival.bytes, transfers[next++], use);
-    }
-    for (const graph::PlanNode& node : plan) {
-      if (node.work.type != CU_GRAPH_NODE_TYPE_EVENT_RECORD) continue;
-      process_.arrivals().NoteUnknownRecord(wire::FromPointer(node.work.event).bits());
-    }
-    use.context->work.Begin(use.beside_legacy());
-    for (const graph::PlanNode& node : plan) {
-      if (node.work.context == nullptr) continue;
-      Context* other = process_.contexts.Find(node.work.context);
-      // Another context's device is busy with this, too, and nothing here says until when.
-      if (other != nullptr && other != use.context) other->work.Begin(true);
-    }
-    result = command.Post();
+  result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
+    result = Post(plan, use, &transfers);
+  } catch (...) {
   }
   if (result != CUDA_SUCCESS) {
     for (const std::uint64_t transfer : transfers) process_.session().CancelTransfer(transfer);
@@ -128,6 +109,36 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
     }
   }
   return process_.launch_blocking() ? SynchronizeStream(process_, use) : CUDA_SUCCESS;
+}
+
+CUresult ClientExecutable::Post(const graph::Plan& plan, const StreamUse& use,
+                                std::vector<std::uint64_t>* transfers) {
+  transfers->reserve(plan_.arrivals().size());
+  for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
+    transfers->push_back(process_.session().ExpectTransfer(
+        reinterpret_cast<void*>(arrival.address), static_cast<std::size_t>(arrival.bytes)));
+  }
+  Command command(process_.session(), IdOf(InternalCommand::kLaunchGraph));
+  command.body().Put(plan_.number());
+  command.body().PutPointer(use.wire);
+  command.body().Put(static_cast<std::uint64_t>(transfers->size()));
+  for (const std::uint64_t transfer : *transfers) command.body().Put(transfer);
+  std::size_t next = 0;
+  for (const GraphPlan::Arrival& arrival : plan_.arrivals()) {
+    process_.arrivals().NoteCopy(arrival.address, arrival.bytes, (*transfers)[next++], use);
+  }
+  for (const graph::PlanNode& node : plan) {
+    if (node.work.type != CU_GRAPH_NODE_TYPE_EVENT_RECORD) continue;
+    process_.arrivals().NoteUnknownRecord(wire::FromPointer(node.work.event).bits());
+  }
+  use.context->work.Begin(use.beside_legacy());
+  for (const graph::PlanNode& node : plan) {
+    if (node.work.context == nullptr) continue;
+    Context* other = process_.contexts.Find(node.work.context);
+    // Another context's device is busy with this, too, and nothing here says until when.
+    if (other != nullptr && other != use.context) other->work.Begin(true);
+  }
+  return command.Post();
 }
 
 class ClientBackend final : public graph::Backend {

@@ -17,7 +17,7 @@ using wire::InternalCommand;
 namespace {
 
 // What one command of nodes may hold before it is sent; a node may add as much again.
-constexpr std::size_t kFlushBytes = wire::kMaxCommandBytes / 4;
+constexpr std::size_t kCutBytes = wire::kMaxCommandBytes / 4;
 // A copy of this many separate rows to the program's memory is refused.
 constexpr std::uint64_t kMaxRows = 1u << 16;
 
@@ -45,22 +45,35 @@ wire::Encoder GraphPlan::Begin(GraphNodeKind kind, const Places& after) {
   return body;
 }
 
-CUresult GraphPlan::Flush() {
+CUresult GraphPlan::Cut() {
   if (nodes_.size() > wire::kMaxCommandBytes - 64) return CUDA_ERROR_INVALID_VALUE;
-  Command command(process_.session(), IdOf(InternalCommand::kGraphNodes));
-  command.body().Put(number_);
-  command.body().Put(waiting_);
-  command.body().PutRaw(nodes_.data(), nodes_.size());
-  nodes_.clear();
-  waiting_ = 0;
-  return command.Post();
+  parts_.push_back({std::exchange(nodes_, {}), std::exchange(waiting_, 0)});
+  return CUDA_SUCCESS;
 }
 
 CUresult GraphPlan::Send(const graph::Plan& plan, unsigned long long flags) {
+  // All is described before anything leaves: the server puts together what it gets.
+  if (const CUresult result = Describe(plan); result != CUDA_SUCCESS) return result;
+  process_.callbacks().Retire(std::exchange(retired_, {}));
+  for (const Part& part : std::exchange(parts_, {})) {
+    Command command(process_.session(), IdOf(InternalCommand::kGraphNodes));
+    command.body().Put(number_);
+    command.body().Put(part.count);
+    command.body().PutRaw(part.nodes.data(), part.nodes.size());
+    if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
+  }
+  Command command(process_.session(), IdOf(InternalCommand::kInstantiateGraph));
+  command.body().Put(number_);
+  command.body().Put(static_cast<std::uint64_t>(flags));
+  return command.Post();
+}
+
+CUresult GraphPlan::Describe(const graph::Plan& plan) {
   retired_.insert(retired_.end(), callbacks_.begin(), callbacks_.end());
   callbacks_.clear();
   arrivals_.clear();
   nodes_.clear();
+  parts_.clear();
   waiting_ = sent_ = 0;
   host_functions_ = 0;
   Places places(plan.size());
@@ -69,15 +82,10 @@ CUresult GraphPlan::Send(const graph::Plan& plan, unsigned long long flags) {
     for (const std::uint32_t before : plan[i].after) after.push_back(places[before]);
     if (const CUresult result = Add(plan[i], after); result != CUDA_SUCCESS) return result;
     places[i] = sent_ - 1;
-    if (nodes_.size() < kFlushBytes) continue;
-    if (const CUresult result = Flush(); result != CUDA_SUCCESS) return result;
+    if (nodes_.size() < kCutBytes) continue;
+    if (const CUresult result = Cut(); result != CUDA_SUCCESS) return result;
   }
-  if (const CUresult result = Flush(); result != CUDA_SUCCESS) return result;
-  process_.callbacks().Retire(std::exchange(retired_, {}));
-  Command command(process_.session(), IdOf(InternalCommand::kInstantiateGraph));
-  command.body().Put(number_);
-  command.body().Put(static_cast<std::uint64_t>(flags));
-  return command.Post();
+  return Cut();
 }
 
 CUresult GraphPlan::Add(const graph::PlanNode& node, const Places& after) {

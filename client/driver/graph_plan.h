@@ -48,12 +48,20 @@ class GraphPlan {
   CUresult AddSend(const CopyRequest& request, std::uint64_t context, const Places& after);
   CUresult AddHost(const Callbacks::Entry& entry, const Places& after);
   CUresult Keep(const Callbacks::Entry& entry, std::uint64_t* callback);
-  // Sends what has been written so far.
-  CUresult Flush();
+  // Writes the plan into parts_.
+  CUresult Describe(const graph::Plan& plan);
+  // What has been written so far becomes a part.
+  CUresult Cut();
+
+  struct Part {
+    wire::Buffer nodes;
+    std::uint64_t count;
+  };
 
   Process& process_;
   const std::uint64_t number_;
-  wire::Buffer nodes_;
+  std::vector<Part> parts_;    // One command each.
+  wire::Buffer nodes_;         // Of the part that is being written.
   std::uint64_t waiting_ = 0;  // Nodes in nodes_.
   std::uint32_t sent_ = 0;     // Nodes begun since Send.
   std::vector<Arrival> arrivals_;

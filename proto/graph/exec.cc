@@ -218,9 +218,8 @@ CUresult Graphs::Update(CUgraphExec exec_handle, CUgraph handle,
   CUresult result = Compare(*exec->graph, *graph, info);
   if (result != CUDA_SUCCESS) return result;
   // Handles of earlier graphs that are gone; a program may capture and update for ever.
-  std::erase_if(exec->nodes, [&](const auto& entry) REQUIRES(mutex_) {
-    return nodes_.count(entry.first) == 0;
-  });
+  std::erase_if(exec->nodes,
+                [&](const auto& entry) REQUIRES(mutex_) { return nodes_.count(entry.first) == 0; });
   result = Apply(exec, *exec->graph, *graph);
   if (result == CUDA_SUCCESS) info->result = CU_GRAPH_EXEC_UPDATE_SUCCESS;
   return result;

@@ -415,8 +415,7 @@ CUresult Graphs::DestroyNode(CUgraphNode handle) {
     Node* node = FindNode(handle);
     if (node == nullptr) return CUDA_ERROR_INVALID_VALUE;
     if (node->work.memory != nullptr) return CUDA_ERROR_NOT_SUPPORTED;
-    if (node->graph->capture != nullptr ||
-        (node->child != nullptr && UnderCapture(*node->child))) {
+    if (node->graph->capture != nullptr || (node->child != nullptr && UnderCapture(*node->child))) {
       return CUDA_ERROR_ILLEGAL_STATE;
     }
     const auto is_node = [&](const Edge& edge) { return edge.node == node; };

@@ -93,6 +93,40 @@ TEST_F(RemoteGraph, HostMemoryIsReadWhenTheGraphGetsThere) {
   EXPECT_EQ(out_[kBytes / 4 - 1], 111u);
 }
 
+TEST_F(RemoteGraph, AChangeThatIsRefusedLeavesNothingBehind) {
+  CUgraph graph = nullptr;
+  CUgraphNode down = nullptr, fill = nullptr, last = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  CUDA_MEMCPY3D copy{};
+  copy.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.srcDevice = device_;
+  copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+  copy.dstHost = out_;
+  copy.WidthInBytes = 4;
+  copy.Height = copy.Depth = 1;
+  ASSERT_EQ(cu::cuGraphAddMemcpyNode(&down, graph, nullptr, 0, &copy, context_), CUDA_SUCCESS);
+  // More nodes than one command holds.
+  const CUDA_MEMSET_NODE_PARAMS params{device_, 0, 7, 4, 1, 1};
+  for (int i = 0; i < 20'000; ++i) {
+    ASSERT_EQ(cu::cuGraphAddMemsetNode(&fill, graph, nullptr, 0, &params, context_), CUDA_SUCCESS);
+  }
+  ASSERT_EQ(cu::cuGraphAddMemcpyNode(&last, graph, nullptr, 0, &copy, context_), CUDA_SUCCESS);
+  CUgraphExec exec = nullptr;
+  ASSERT_EQ(cu::cuGraphInstantiateWithFlags(&exec, graph, 0), CUDA_SUCCESS);
+  // So many separate rows do not travel.
+  CUDA_MEMCPY3D rows = copy;
+  rows.WidthInBytes = 1;
+  rows.dstPitch = rows.srcPitch = 2;
+  rows.Height = 70'000;
+  ASSERT_EQ(cu::cuGraphExecMemcpyNodeSetParams(exec, last, &rows, context_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_ERROR_NOT_SUPPORTED);
+  ASSERT_EQ(cu::cuGraphExecMemcpyNodeSetParams(exec, last, &copy, context_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphExecDestroy(exec), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+}
+
 TEST_F(RemoteGraph, CapturesEndWithTheirStreams) {
   CUdeviceptr address = 0;
   ASSERT_EQ(cu::cuStreamBeginCapture_v2(stream_, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);

@@ -148,8 +148,7 @@ TEST_F(GraphTest, WhatIsBeingCapturedIntoStays) {
   // A child graph goes with its node, and with the graph around it.
   EXPECT_CU(CUDA_ERROR_ILLEGAL_STATE, cuGraphDestroyNode(node));
   EXPECT_CU(CUDA_ERROR_ILLEGAL_STATE, cuGraphDestroy(graph));
-  ASSERT_OK(cuLaunchHostFunc(
-      stream, [](void*) {}, nullptr));
+  ASSERT_OK(cuLaunchHostFunc(stream, [](void*) {}, nullptr));
   ASSERT_OK(cuStreamEndCapture(stream, &captured));
   EXPECT_EQ(captured, child);
   EXPECT_OK(cuGraphDestroy(graph));
