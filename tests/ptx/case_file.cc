@@ -36,6 +36,8 @@ void ReadDirective(CaseFile& c, const std::string& key, std::istringstream& line
     c.block = ReadDim(line);
   } else if (key == "shared:") {
     line >> c.shared_bytes;
+  } else if (key == "heap:") {
+    line >> c.heap_bytes;
   } else if (key == "in:") {
     while (line >> word) c.in.push_back(static_cast<uint32_t>(std::stoul(word, nullptr, 16)));
   } else if (key == "out:") {
@@ -143,7 +145,8 @@ Result<uint64_t> TestPlacer::Place(uint64_t bytes, uint64_t, bool) {
 }
 
 Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shared_bytes,
-                      const DeviceWords& in, const DeviceWords& out, uint64_t seed) {
+                      const DeviceWords& in, const DeviceWords& out, uint64_t seed,
+                      DeviceHeap* heap) {
   static WorkerPool pool(1);
   std::atomic<bool> cancel = false;
   std::mutex mutex;
@@ -163,6 +166,7 @@ Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shar
   request.params = std::as_bytes(std::span(params));
   request.cancel = &cancel;
   request.schedule_seed = seed;
+  request.heap = heap;
   Fault fault = Run(request, pool);
   {
     const std::lock_guard lock(mutex);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "server/softgpu/exec/launch.h"
+#include "server/softgpu/memory/device_heap.h"
 
 namespace farwarp::softgpu {
 
@@ -19,6 +20,7 @@ struct CaseFile {
   Dim3 grid;
   Dim3 block;
   uint32_t shared_bytes = 0;
+  uint32_t heap_bytes = 0;
   std::vector<uint32_t> in;
   std::vector<std::string> out;      // As README.md lists them: hex words, "*", "nan", ….
   std::string fault;                 // Name of the fault kind that ends the launch.
@@ -58,6 +60,7 @@ class TestPlacer : public GlobalPlacer {
 // Runs kernel(in, out); a launch that takes longer than 20 seconds is cancelled, which the caller
 // sees as an unexpected fault.
 Fault RunWithDeadline(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t shared_bytes,
-                      const DeviceWords& in, const DeviceWords& out, uint64_t seed = 0);
+                      const DeviceWords& in, const DeviceWords& out, uint64_t seed = 0,
+                      DeviceHeap* heap = nullptr);
 
 }  // namespace farwarp::softgpu

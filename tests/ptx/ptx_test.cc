@@ -49,7 +49,16 @@ void RunCase(const std::string& path, uint64_t seed) {
   ASSERT_NE(in.address(), 0u);
   ASSERT_NE(out.address(), 0u);
   for (size_t i = 0; i < c.in.size(); ++i) in.words()[i] = c.in[i];
-  const Fault fault = RunWithDeadline(*kernel, c.grid, c.block, c.shared_bytes, in, out, seed);
+  std::unique_ptr<DeviceWords> memory;
+  DeviceHeap heap(
+      c.heap_bytes,
+      [&](uint64_t bytes) {
+        memory = std::make_unique<DeviceWords>(bytes / 4, kPoison);
+        return memory->address();
+      },
+      [](uint64_t, uint64_t) {});
+  const Fault fault =
+      RunWithDeadline(*kernel, c.grid, c.block, c.shared_bytes, in, out, seed, &heap);
   ASSERT_EQ(std::string(FaultKindName(fault.kind)), c.fault.empty() ? "none" : c.fault)
       << fault.text;
   EXPECT_NE(fault.text.find(c.text), std::string::npos) << fault.text;

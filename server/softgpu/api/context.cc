@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "server/softgpu/api/device.h"
+#include "server/softgpu/memory/address_space.h"
 
 namespace farwarp::softgpu {
 namespace {
@@ -21,6 +22,32 @@ struct ThreadStreams {
   }
 };
 thread_local ThreadStreams thread_streams;
+
+constexpr std::uint64_t kDefaultHeap = std::uint64_t{8} << 20;
+
+std::uint64_t WholePages(std::uint64_t bytes) {
+  return (bytes + AddressSpace::kPage - 1) & ~(AddressSpace::kPage - 1);
+}
+
+// The memory of a heap: an address, or 0 if the device has not as much.
+std::uint64_t TakeHeap(Device& device, std::uint64_t bytes) {
+  const Result<AddressSpace*> space = AddressSpace::Get();
+  const std::uint64_t whole = WholePages(bytes);
+  if (!space.ok() || !device.budget().Charge(whole)) return 0;
+  // The page behind it stays inaccessible.
+  const Result<std::uint64_t> at = (*space)->Reserve(whole + AddressSpace::kPage);
+  if (at.ok() && (*space)->Commit(*at, whole).ok()) return *at;
+  if (at.ok()) static_cast<void>((*space)->Release(*at));
+  device.budget().Refund(whole);
+  return 0;
+}
+
+void GiveHeapBack(Device& device, std::uint64_t address, std::uint64_t bytes) {
+  if (const Result<AddressSpace*> space = AddressSpace::Get(); space.ok()) {
+    static_cast<void>((*space)->Release(address));
+  }
+  device.budget().Refund(WholePages(bytes));
+}
 
 }  // namespace
 
@@ -51,7 +78,16 @@ void PrintBuffer::set_limit(std::size_t bytes) {
 }
 
 Context::Context(Device& device, Executor& executor, std::uint64_t id, unsigned flags, bool primary)
-    : device_(device), executor_(executor), id_(id), primary_(primary), flags_(flags) {}
+    : device_(device),
+      executor_(executor),
+      id_(id),
+      primary_(primary),
+      flags_(flags),
+      heap_(
+          kDefaultHeap, [&device](std::uint64_t bytes) { return TakeHeap(device, bytes); },
+          [&device](std::uint64_t address, std::uint64_t bytes) {
+            GiveHeapBack(device, address, bytes);
+          }) {}
 
 void Context::Open() {
   legacy_ = MakeStream(StreamKind::kLegacy, 0, kLeastPriority);
@@ -74,7 +110,7 @@ CUresult Context::Limit(CUlimit limit, std::size_t* value) const noexcept {
       *value = printf_bytes_;
       return CUDA_SUCCESS;
     case CU_LIMIT_MALLOC_HEAP_SIZE:
-      *value = heap_bytes_;
+      *value = heap_.bytes();
       return CUDA_SUCCESS;
     case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:
       *value = sync_depth_;
@@ -112,8 +148,8 @@ CUresult Context::SetLimit(CUlimit limit, std::size_t value) noexcept {
       return CUDA_SUCCESS;
     case CU_LIMIT_MALLOC_HEAP_SIZE:
       if (value > kMaxHeap) return CUDA_ERROR_INVALID_VALUE;
-      heap_bytes_ = value;
-      return CUDA_SUCCESS;
+      // As CUDA says: not once a kernel has used it.
+      return heap_.Resize(value) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
     case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:
       sync_depth_ = value;
       return CUDA_SUCCESS;
@@ -139,7 +175,6 @@ DeviceLimits Context::KernelLimits() const noexcept {
   DeviceLimits limits;
   limits.sm_count = static_cast<uint32_t>(device_.multiprocessors());
   limits.stack_bytes = stack_bytes_;
-  limits.malloc_heap_bytes = heap_bytes_;
   return limits;
 }
 

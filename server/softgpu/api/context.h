@@ -21,6 +21,7 @@
 #include "server/softgpu/api/stream.h"
 #include "server/softgpu/api/work.h"
 #include "server/softgpu/exec/launch.h"
+#include "server/softgpu/memory/device_heap.h"
 
 namespace farwarp::softgpu {
 
@@ -75,6 +76,8 @@ class Context : public std::enable_shared_from_this<Context> {
   CUfunc_cache cache_config() const noexcept { return cache_config_.load(); }
   void set_cache_config(CUfunc_cache config) noexcept { cache_config_.store(config); }
   PrintBuffer& print() noexcept { return print_; }
+  // What kernels allocate; charged to the device as a whole, when the first of it is asked for.
+  DeviceHeap& heap() noexcept { return heap_; }
 
   // Streams. The legacy default stream always exists; the calling thread's own is made on demand.
   const std::shared_ptr<Stream>& legacy() const noexcept { return legacy_; }
@@ -130,7 +133,6 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<CUfunc_cache> cache_config_{CU_FUNC_CACHE_PREFER_NONE};
   std::atomic<std::size_t> stack_bytes_{1024};
   std::atomic<std::size_t> printf_bytes_{std::size_t{1} << 20};
-  std::atomic<std::size_t> heap_bytes_{std::size_t{8} << 20};
   std::atomic<std::size_t> sync_depth_{2};
   std::atomic<std::size_t> pending_launches_{2048};
   std::atomic<std::size_t> l2_fetch_bytes_{128};
@@ -138,6 +140,7 @@ class Context : public std::enable_shared_from_this<Context> {
   CondVar room_;
   std::uint32_t outstanding_ GUARDED_BY(room_mutex_) = 0;
   PrintBuffer print_;
+  DeviceHeap heap_;
   std::shared_ptr<Stream> legacy_;  // Written once by Open.
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<Stream>> streams_ GUARDED_BY(mutex_);

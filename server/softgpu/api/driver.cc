@@ -110,6 +110,7 @@ void Driver::DestroyContext(const std::shared_ptr<Context>& context) {
   functions.RemoveIf(mine);
   modules.RemoveIf(mine);
   context->Synchronize(nullptr);
+  context->heap().Close();
   for (const Allocation& allocation : allocations.RemoveOwnedBy(context->id())) {
     FreeMemory(*this, allocation);
   }

@@ -134,6 +134,7 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   request.cancel = &context.cancelled();
   request.time_limit = driver.config.watchdog;
   request.schedule_seed = driver.config.seed;
+  request.heap = &context.heap();
   request.print = &context.print();
   const Fault fault = Run(request, driver.workers());
   if (fault.ok()) return;

@@ -14,8 +14,9 @@ struct RuntimeFunction {
   uint32_t returns;
 };
 constexpr RuntimeFunction kRuntimeFunctions[] = {
-    {"vprintf", PrintFormatted, 2, 1},
-    {"__assertfail", AssertFailed, 5, 0},
+    {"vprintf", PrintFormatted, 2, 1}, {"__assertfail", AssertFailed, 5, 0},
+    {"malloc", HeapAllocate, 1, 1},    {"__cuda_syscall_aligned_malloc", HeapAllocateAligned, 2, 1},
+    {"free", HeapFree, 1, 0},
 };
 
 const RuntimeFunction* FindRuntime(std::string_view name) {

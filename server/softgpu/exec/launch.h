@@ -29,11 +29,12 @@ class TextSink {
   virtual void Write(std::string_view text) noexcept = 0;
 };
 
+class DeviceHeap;
+
 // The device facts that kernels can read or that bound a launch.
 struct DeviceLimits {
   uint32_t sm_count = 16;                    // %nsmid
   uint64_t stack_bytes = 1024;               // cuCtxSetLimit(STACK_SIZE): for recursion and alloca.
-  uint64_t malloc_heap_bytes = 8u << 20;     // cuCtxSetLimit(MALLOC_HEAP_SIZE).
   uint32_t resident_blocks_per_worker = 32;  // Blocks that may wait for each other on one thread.
   uint64_t grid_id = 0;                      // %gridid
   uint64_t grid_workspace = 0;               // %envreg1 and 2: where cooperative grids meet
@@ -80,6 +81,7 @@ struct LaunchRequest {
   bool cooperative = false;                 // All blocks are resident at the same time.
   std::atomic<bool>* cancel = nullptr;      // Set to true to stop the launch: kCancelled.
   std::chrono::milliseconds time_limit{0};  // 0: none. Else kTimeout for what runs longer.
+  DeviceHeap* heap = nullptr;               // Null: malloc in kernels gives nothing.
   TextSink* print = nullptr;                // Null: device printf is formatted and dropped.
   // Test mode: a seed other than 0 makes the order of groups, warps and blocks random, and the
   // number of instructions that each runs before another does. Blocks still begin roughly in order:

@@ -85,6 +85,9 @@ void Trap(Warp& warp, const Ins& ins);
 void Yield(Warp& warp, const Ins& ins);
 
 // Functions of the device's runtime; target: call site.
+void HeapAllocate(Warp& warp, const Ins& ins);  // malloc(bytes)
+void HeapAllocateAligned(Warp& warp, const Ins& ins);
+void HeapFree(Warp& warp, const Ins& ins);
 void PrintFormatted(Warp& warp, const Ins& ins);  // vprintf(format, arguments)
 void AssertFailed(Warp& warp,
                   const Ins& ins);  // __assertfail(message, file, line, function, char size)

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "server/softgpu/memory/address_space.h"
+#include "server/softgpu/memory/device_heap.h"
 #include "tests/unit/softgpu/api_fixture.h"
 
 namespace farwarp::softgpu {
@@ -311,6 +312,57 @@ TEST_F(MemoryTest, StreamOrderedMemory) {
   EXPECT_EQ(used, 0u);
   EXPECT_GE(high, kDeviceBytes);
   EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemPoolDestroy(pool));
+}
+
+TEST_F(MemoryTest, TheHeapOfKernelsBelongsToItsContext) {
+  size_t before = 0, during = 0, after = 0, total = 0, limit = 0;
+  ASSERT_OK(cuMemGetInfo_v2(&before, &total));
+  CUcontext own = nullptr;
+  ASSERT_OK(cuCtxCreate_v2(&own, 0, 0));
+  ASSERT_OK(cuCtxGetLimit(&limit, CU_LIMIT_MALLOC_HEAP_SIZE));
+  EXPECT_EQ(limit, size_t{8} << 20);
+  ASSERT_OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, size_t{2} << 20));
+  static std::uint64_t given[2];
+  fake::Define("mallocs", [](const LaunchRequest& request) {
+    given[0] = request.heap->Allocate(size_t{3} << 20);
+    given[1] = request.heap->Allocate(size_t{1} << 20);
+    return Fault{};
+  });
+  ASSERT_OK(Launch(Kernel("mallocs")));
+  ASSERT_OK(cuCtxSynchronize());
+  EXPECT_EQ(given[0], 0u);
+  ASSERT_NE(given[1], 0u);
+  ASSERT_OK(cuMemGetInfo_v2(&during, &total));
+  EXPECT_EQ(before - during, size_t{2} << 20);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, size_t{4} << 20));
+  ASSERT_OK(cuCtxGetLimit(&limit, CU_LIMIT_MALLOC_HEAP_SIZE));
+  EXPECT_EQ(limit, size_t{2} << 20);
+  // As in CUDA, such memory is for kernels only.
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemFree_v2(given[1]));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(given[1], 0, 16));
+  // It outlives kernels, not the context.
+  *reinterpret_cast<volatile char*>(given[1]) = 1;
+  ASSERT_OK(cuCtxDestroy_v2(own));
+  ASSERT_OK(cuCtxSetCurrent(context_));
+  ASSERT_OK(cuMemGetInfo_v2(&after, &total));
+  EXPECT_EQ(after, before);
+}
+
+// As malloc on a device without memory: kernels see a null pointer, nothing else changes.
+TEST_F(MemoryTest, AHeapThatTheDeviceHasNoRoomForGivesNothing) {
+  CUcontext own = nullptr;
+  ASSERT_OK(cuCtxCreate_v2(&own, 0, 0));
+  ASSERT_OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 2 * kDeviceBytes));
+  static std::uint64_t given;
+  fake::Define("mallocs", [](const LaunchRequest& request) {
+    given = request.heap->Allocate(16);
+    return Fault{};
+  });
+  ASSERT_OK(Launch(Kernel("mallocs")));
+  ASSERT_OK(cuCtxSynchronize());
+  EXPECT_EQ(given, 0u);
+  ASSERT_OK(cuCtxDestroy_v2(own));
+  ASSERT_OK(cuCtxSetCurrent(context_));
 }
 
 }  // namespace
