@@ -47,6 +47,7 @@ wire::Encoder GraphPlan::Begin(GraphNodeKind kind, const Places& after) {
 
 CUresult GraphPlan::Cut() {
   if (nodes_.size() > wire::kMaxCommandBytes - 64) return CUDA_ERROR_INVALID_VALUE;
+  if (sent_ > wire::kMaxGraphNodes) return CUDA_ERROR_OUT_OF_MEMORY;
   parts_.push_back({std::exchange(nodes_, {}), std::exchange(waiting_, 0)});
   return CUDA_SUCCESS;
 }

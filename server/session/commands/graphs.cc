@@ -165,7 +165,7 @@ void HandleLaunchGraph(Call& call) {
     }
   } else if (!graph.host_nodes->empty()) {
     // The host nodes must outlive the launch, which may outlive the graph.
-    result = EnqueueHostFunction(call, stream, [nodes = graph.host_nodes] {});
+    result = ReleaseBehind(call, stream, [nodes = graph.host_nodes] {});
   }
   call.Finish(result);
 }
