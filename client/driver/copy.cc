@@ -62,9 +62,10 @@ CUresult CopyToDevice(const Caller& caller, const StreamUse& use, const CopyRequ
       ForEachPiece(request, [&](const auto& to, const auto& from, const auto& extent, bool) {
         return SendPiece(caller, use, to, from, extent);
       });
-  if (result != CUDA_SUCCESS || request.timing == Timing::kAsynchronous || !use.legacy()) {
-    return result;
-  }
+  if (result != CUDA_SUCCESS || request.timing == Timing::kAsynchronous) return result;
+  // The copy is done when the call returns, for all streams. Making them wait behind a thread's own
+  // stream would hold up other threads by whatever that stream still has to do.
+  if (!use.legacy()) return SynchronizeStream(*caller.process, use);
   return NoteSynchronousCopy(*caller.process, use.context_handle, *use.context);
 }
 

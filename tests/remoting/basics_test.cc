@@ -575,5 +575,30 @@ TEST_F(Remoting, OneThreadsWaitDoesNotHoldUpAnother) {
   EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
 }
 
+TEST_F(Remoting, ASynchronousCopyInAThreadsOwnStreamIsDoneWhenItReturns) {
+  const CUfunction wait = Function("wait");
+  const CUdeviceptr out = Allocate(4);
+  const int value = 5;
+  ASSERT_EQ(cu::cuLaunchKernel_ptsz(wait, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+            CUDA_SUCCESS);
+  std::atomic<bool> returned{false};
+  bool early = false;
+  std::thread opener([&] {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    while (!returned.load() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    early = returned.load();
+    loop_.driver().OpenGate();
+  });
+  loop_.TakeRoundTrips();
+  EXPECT_EQ(cu::cuMemcpyHtoD_v2_ptds(out, &value, 4), CUDA_SUCCESS);
+  returned = true;
+  opener.join();
+  EXPECT_FALSE(early);
+  EXPECT_EQ(loop_.TakeRoundTrips(), 1u);
+  // In the legacy stream others wait instead.
+  EXPECT_EQ(cu::cuMemcpyHtoD_v2(out, &value, 4), CUDA_SUCCESS);
+  EXPECT_EQ(loop_.TakeRoundTrips(), 0u);
+}
+
 }  // namespace
 }  // namespace farwarp::tests
