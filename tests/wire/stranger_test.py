@@ -104,8 +104,11 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.log.seek(0)
-        sys.stderr.write(self.log.read().decode(errors="replace"))
+        log = self.log.read().decode(errors="replace")
         self.log.close()
+        sys.stderr.write(log)
+        if self.process.returncode != 0 or "Sanitizer" in log:
+            raise RuntimeError(f"the server ended with {self.process.returncode}; see its log above")
 
     def grant(self):
         return wire.Grant(self.text)
