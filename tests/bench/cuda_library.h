@@ -38,6 +38,7 @@ class CudaLibrary {
     BENCH_FUNCTION(cuCtxSetCurrent);
     BENCH_FUNCTION(cuCtxSynchronize);
     BENCH_FUNCTION(cuModuleLoadData);
+    BENCH_FUNCTION(cuModuleUnload);
     BENCH_FUNCTION(cuModuleGetFunction);
     BENCH_FUNCTION(cuMemAlloc_v2);
     BENCH_FUNCTION(cuMemFree_v2);
@@ -54,6 +55,7 @@ class CudaLibrary {
   decltype(&::cuCtxSetCurrent) cuCtxSetCurrent;
   decltype(&::cuCtxSynchronize) cuCtxSynchronize;
   decltype(&::cuModuleLoadData) cuModuleLoadData;
+  decltype(&::cuModuleUnload) cuModuleUnload;
   decltype(&::cuModuleGetFunction) cuModuleGetFunction;
   decltype(&::cuMemAlloc_v2) cuMemAlloc_v2;
   decltype(&::cuMemFree_v2) cuMemFree_v2;

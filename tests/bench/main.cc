@@ -5,6 +5,7 @@
 //   trips) farwarp-bench launches N       the same, then N launches without a synchronisation
 //   between them farwarp-bench measure          medians of the timed workloads, each next to its
 //   raw-socket reference, interleaved
+//   farwarp-bench modules NAME     loading 40 MB of PTX, and the first launch of a large kernel
 //
 // `tests/bench/bench` runs it through `farwarp run` and makes the table.
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "tests/bench/cuda_library.h"
+#include "tests/bench/large_ptx.h"
 #include "tests/bench/reference.h"
 
 namespace farwarp::bench {
@@ -168,6 +170,42 @@ void FirstKernel(Program& program) {
   program.Launch(program.Function("empty16"));
 }
 
+// How long device code takes to become runnable, as large as the largest libraries have it.
+void MeasureModules(const char* way) {
+  CudaLibrary cuda;
+  BENCH_CHECK(cuda.cuInit(0));
+  CUcontext context;
+  BENCH_CHECK(cuda.cuDevicePrimaryCtxRetain(&context, 0));
+  BENCH_CHECK(cuda.cuCtxSetCurrent(context));
+  const std::string library = LibrarySizedPtx();
+  const std::string kernel = LargePtx(1, 30000);
+  Samples load, first;
+  CUdeviceptr out;
+  BENCH_CHECK(cuda.cuMemAlloc_v2(&out, 64));
+  void* arguments[] = {&out};
+  for (int i = 0; i < 5; ++i) {
+    CUmodule module;
+    load.Add(Seconds([&] { BENCH_CHECK(cuda.cuModuleLoadData(&module, library.c_str())); }));
+    BENCH_CHECK(cuda.cuModuleUnload(module));
+    CUfunction function;
+    BENCH_CHECK(cuda.cuModuleLoadData(&module, kernel.c_str()));
+    BENCH_CHECK(cuda.cuModuleGetFunction(&function, module, "k0"));
+    first.Add(Seconds([&] {
+      BENCH_CHECK(cuda.cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, nullptr, arguments, nullptr));
+      BENCH_CHECK(cuda.cuCtxSynchronize());
+    }));
+    BENCH_CHECK(cuda.cuModuleUnload(module));
+  }
+  std::printf("{\"workloads\":[\n");
+  for (const auto& [name, samples] :
+       {std::pair{"load 40 MB PTX, ", &load}, std::pair{"first launch, 30 k instr., ", &first}}) {
+    std::printf("%s{\"name\":\"%s%s\",\"seconds\":%.9g,\"p10\":%.9g,\"p90\":%.9g}\n",
+                samples == &load ? "" : ",", name, way, samples->Quantile(0.5),
+                samples->Quantile(0.1), samples->Quantile(0.9));
+  }
+  std::printf("]}\n");
+}
+
 int Main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "measure") {
@@ -189,7 +227,11 @@ int Main(int argc, char** argv) {
     if (argc > 2) BENCH_CHECK(program.cuda.cuCtxSynchronize());
     return 0;
   }
-  std::fprintf(stderr, "usage: farwarp-bench first-kernel | launches N | measure\n");
+  if (mode == "modules" && argc > 2) {
+    MeasureModules(argv[2]);
+    return 0;
+  }
+  std::fprintf(stderr, "usage: farwarp-bench first-kernel | launches N | measure | modules NAME\n");
   return 2;
 }
 

@@ -106,6 +106,10 @@ class ModuleImpl : public ModuleSymbols {
 
   bool used(size_t input) const { return units_[input].used; }
 
+  size_t bodies_read() {
+    const std::lock_guard lock(decode_mutex_);
+    return parsed_.size();
+  }
   std::mutex& decode_mutex() { return decode_mutex_; }
   std::vector<std::unique_ptr<Kernel>> kernels;
   std::vector<const Kernel*> kernel_list;
@@ -449,6 +453,9 @@ Result<std::unique_ptr<Module>> Module::Make(std::span<const LinkInput> inputs,
   return std::unique_ptr<Module>(new Module(std::move(impl)));
 }
 
+size_t Module::bodies_read() const {
+  return impl_->bodies_read();
+}
 bool Module::Uses(size_t input) const {
   return impl_->used(input);
 }

@@ -128,6 +128,8 @@ class Module {
   // Whether the module needs this text of those it was linked from (Link leaves unused library
   // members out).
   bool Uses(size_t input) const;
+  // Functions whose bodies were read so far: what tests of lazy loading count.
+  size_t bodies_read() const;
   std::span<const Kernel* const> kernels() const;
   const Kernel* FindKernel(std::string_view name) const;
   std::span<const Global> globals() const;

@@ -118,6 +118,9 @@ Result<std::unique_ptr<Module>> Module::Link(std::span<const LinkInput> inputs,
 Status CheckText(std::string_view ptx) {
   return ptx.find(".error") == std::string_view::npos ? Status::Ok() : Status::Invalid("error");
 }
+size_t Module::bodies_read() const {
+  return 0;
+}
 bool Module::Uses(size_t) const {
   return true;
 }
