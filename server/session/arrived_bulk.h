@@ -1,45 +1,50 @@
-// ArrivedBulk: the bytes of one transfer from the client, put together as its frames arrive. Not a
-// vector: nothing is zeroed first, and a large transfer does not move while it grows.
+// ArrivedBulk: the bytes of one transfer from the client, put together as its frames arrive, with a
+// zero behind them. Not a vector: nothing is filled first, and a large transfer grows without being
+// copied. It never has more than twice the memory of what has come, or a page: memory that is only
+// reserved counts against the limit of a worker, too.
 //
 // Value type; external lock.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <cstring>
-#include <memory>
 #include <span>
-
-#include "farwarp/wire/internal_command.h"
-#include "farwarp/wire/limits.h"
+#include <utility>
 
 namespace farwarp::server {
 
 class ArrivedBulk {
  public:
-  // Room for `bytes` more behind what is there.
-  std::span<std::byte> Extend(std::size_t bytes) {
-    if (size_ + bytes > capacity_) Grow(size_ + bytes, bytes);
-    size_ += bytes;
-    return {data_.get() + size_ - bytes, bytes};
+  ArrivedBulk() = default;
+  ArrivedBulk(ArrivedBulk&& other) noexcept { *this = std::move(other); }
+  ArrivedBulk& operator=(ArrivedBulk&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+    std::swap(mapped_, other.mapped_);
+    return *this;
   }
-  std::span<const std::byte> bytes() const noexcept { return {data_.get(), size_}; }
+  ArrivedBulk(const ArrivedBulk&) = delete;
+  ArrivedBulk& operator=(const ArrivedBulk&) = delete;
+  ~ArrivedBulk();
+
+  // Room for `bytes` more behind what is there. Throws std::bad_alloc.
+  std::span<std::byte> Extend(std::size_t bytes) {
+    if (bytes >= capacity_ - size_) Grow(size_ + bytes + 1);
+    size_ += bytes;
+    data_[size_] = std::byte{0};
+    return {data_ + size_ - bytes, bytes};
+  }
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   std::size_t size() const noexcept { return size_; }
+  std::size_t capacity() const noexcept { return capacity_; }
 
  private:
-  void Grow(std::size_t least, std::size_t chunk) {
-    // A full first chunk announces a large transfer; pages that it does not need cost nothing.
-    const std::size_t large = chunk < wire::kBulkChunkBytes ? 0 : std::size_t{wire::kMaxCopyBytes};
-    const std::size_t capacity = std::max({least, capacity_ * 2, large});
-    std::unique_ptr<std::byte[]> data(new std::byte[capacity]);
-    if (size_ != 0) std::memcpy(data.get(), data_.get(), size_);
-    data_ = std::move(data);
-    capacity_ = capacity;
-  }
+  void Grow(std::size_t least);
 
-  std::unique_ptr<std::byte[]> data_;
+  std::byte* data_ = nullptr;  // Owned: from malloc, or pages if mapped_.
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;
+  bool mapped_ = false;
 };
 
 }  // namespace farwarp::server

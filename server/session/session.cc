@@ -20,11 +20,11 @@ constexpr int kSilentHeartbeats = 5;
 // What may wait for the dispatcher before the client is slowed down.
 constexpr std::size_t kQueuedCommandBytes = std::size_t{16} << 20;
 constexpr std::size_t kFrameCost = 64;  // Of keeping a frame, an empty one too.
-constexpr std::size_t kQueuedBulkBytes = std::size_t{256} << 20;
+constexpr std::size_t kMostQueuedBulkBytes = std::size_t{256} << 20;
+// Of a worker with little memory: this part of it.
+constexpr std::uint64_t kQueuedBulkPart = 16;
 // Answers that may wait for the client to take them before it is served no further.
 constexpr std::size_t kQueuedItems = 8192;
-// What may wait without a command that asks for it.
-constexpr std::size_t kMaxBulkBytes = wire::kMaxImageBytes + kQueuedBulkBytes;
 constexpr std::size_t kMaxTransfers = 4096;
 
 // True for an error with which the driver answers every later call in the context, too.
@@ -52,7 +52,10 @@ bool EndsContext(CUresult result) noexcept {
 Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
     : channel_(std::move(channel)),
       options_(std::move(options)),
-      state_(std::make_unique<CommandState>(*options_.driver, *options_.quota)),
+      state_(
+          std::make_unique<CommandState>(*options_.driver, *options_.quota, options_.host_bytes)),
+      queued_bulk_bytes_(
+          std::min<std::size_t>(kMostQueuedBulkBytes, options_.host_bytes / kQueuedBulkPart)),
       internal_(wire::kInternalIds, nullptr) {
   channel_->TolerateSilence(options_.client_pause);
   if (options_.fresh_memory) state_->TrustFreshMemory();
@@ -192,7 +195,9 @@ Status Session::OnBulk(std::uint32_t bytes) {
   std::span<std::byte> room;
   {
     const MutexLock lock(in_mutex_);
-    if (bulk_bytes_ + length > kMaxBulkBytes || bulk_.size() > kMaxTransfers) {
+    // What may wait without a command that asks for it.
+    if (bulk_bytes_ + length > wire::kMaxImageBytes + kMostQueuedBulkBytes ||
+        bulk_.size() > kMaxTransfers) {
       return Status::Limit("the client sends bytes that no command asks for");
     }
     ArrivedBulk& bulk = bulk_[header.transfer];
@@ -241,7 +246,7 @@ void Session::WaitForRoom() {
       // With nothing to do, the dispatcher would never make room.
       const auto full = [this]() REQUIRES(in_mutex_) {
         return !frames_.empty() &&
-               (frame_bytes_ > kQueuedCommandBytes || bulk_bytes_ > kQueuedBulkBytes);
+               (frame_bytes_ > kQueuedCommandBytes || bulk_bytes_ > queued_bulk_bytes_);
       };
       if (closed_ || !full()) return;
       in_changed_.WaitUntil(in_mutex_, std::chrono::steady_clock::now() + options_.heartbeat / 2);

@@ -37,6 +37,7 @@
 #include "server/driver/table.h"
 #include "server/session/call.h"
 #include "server/session/handle_table.h"
+#include "server/session/host_budget.h"
 
 namespace farwarp::server {
 
@@ -48,8 +49,9 @@ class Session {
   struct Options {
     const driver::Table* driver = nullptr;  // Initialised: cuInit has succeeded.
     Quota* quota = nullptr;
-    wire::LeaseId lease{};                       // Gives the vGPUs their identity.
-    bool fresh_memory = false;                   // See CommandState::TrustFreshMemory.
+    wire::LeaseId lease{};      // Gives the vGPUs their identity.
+    bool fresh_memory = false;  // See CommandState::TrustFreshMemory.
+    std::uint64_t host_bytes = HostBudget::kDefaultBytes;
     std::vector<int> device_ordinals;            // The driver's device of each vGPU.
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
     wire::VersionRange versions;                 // Of the protocol that this server speaks.
@@ -143,6 +145,7 @@ class Session {
   wire::KnownIds known_;        // To the client, too. From Start on the dispatch thread's.
   HandleTable handles_;
   std::unique_ptr<CommandState> state_;
+  const std::size_t queued_bulk_bytes_;    // That may wait for the dispatcher.
   std::vector<void (*)(Call&)> internal_;  // By id, from wire::kFirstInternalId.
   std::atomic<std::uint64_t> context_{0};  // Handle of the dispatcher's current context.
   std::thread dispatcher_;

@@ -61,6 +61,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
   options.driver = &driver.driver->table();
   options.quota = &quota;
   options.fresh_memory = brief.fresh_memory;
+  options.host_bytes = brief.memory_limit;
   options.lease = brief.lease;
   options.table = wire::kApiTable;
   options.heartbeat = std::chrono::milliseconds(brief.heartbeat_ms);

@@ -5,17 +5,13 @@
 
 #include <cstring>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "cuda/wire_ids.h"
-#include "farwarp/transport/socket_channel.h"
-#include "farwarp/wire/frame.h"
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
-#include "server/session/quota.h"
-#include "server/session/session.h"
 #include "tests/remoting/fake_driver.h"
+#include "tests/remoting/raw_client.h"
 #include "tests/wire/test_window.h"
 
 namespace farwarp::tests {
@@ -32,74 +28,10 @@ constexpr Handle kEvent(HandleKind::kEvent, 1, 0);
 
 class Forged : public testing::Test {
  protected:
-  Forged() {
-    const std::uint64_t limit = 64 << 20;
-    book_ = std::make_unique<server::QuotaBook>(*server::QuotaBook::Create(std::span(&limit, 1)));
-    quota_ = std::make_unique<server::Quota>(*server::Quota::Map(book_->fd(), *book_->TakeSlot()));
-    auto [client_end, server_end] = transport::MakeChannelPair();
-    client_ = std::move(client_end);
-    server::Session::Options options;
-    options.driver = &driver_.table();
-    options.quota = quota_.get();
-    options.device_ordinals = {0};
-    session_ = std::make_unique<server::Session>(std::move(server_end), options);
-    wire::Hello hello;
-    hello.windows = {{kTestWindow, std::uint64_t{1} << 38}};
-    EXPECT_TRUE(session_->Start(hello).ok());
-    EXPECT_EQ(Receive(nullptr).kind, wire::FrameKind::kWelcome);
-    serving_ = std::thread([this] { static_cast<void>(session_->Run()); });
-  }
-  ~Forged() override {
-    session_->Shutdown();
-    serving_.join();
-  }
-
-  static Deadline Soon() { return Deadline::After(std::chrono::seconds(10)); }
-
-  wire::FrameHeader Receive(wire::Buffer* payload) {
-    const auto header = client_->ReceiveHeader(Soon());
-    EXPECT_TRUE(header.ok());
-    if (!header.ok()) return {};
-    wire::Buffer bytes(header->bytes);
-    EXPECT_TRUE(client_->ReceivePayload(bytes, Soon()).ok());
-    if (payload != nullptr) *payload = std::move(bytes);
-    return *header;
-  }
-
-  // Asks for an answer to any command, also to one that an honest client only posts.
+  CUresult Retain(Handle context) { return client_.Retain(context); }
   template <typename... Arguments>
-  CUresult Call(InternalCommand command, Arguments... arguments) {
-    return Call(wire::IdOf(command), arguments...);
-  }
-  template <typename... Arguments>
-  CUresult Call(std::uint32_t id, Arguments... arguments) {
-    wire::Buffer body;
-    wire::Encoder encoder(body);
-    (encoder.Put(arguments), ...);
-    return CallWith(id, std::move(body));
-  }
-  CUresult CallWith(std::uint32_t id, wire::Buffer body) {
-    body.resize((body.size() + 7) / 8 * 8);
-    const wire::CommandHeader header{id, static_cast<std::uint32_t>(body.size()), ++ticket_};
-    wire::FrameHeader frame{};
-    frame.kind = wire::FrameKind::kCommands;
-    frame.bytes = static_cast<std::uint32_t>(sizeof header + body.size());
-    frame.sequence = ++sequence_;
-    EXPECT_TRUE(client_->Send(frame, std::as_bytes(std::span(&header, 1)), body, Soon()).ok());
-    for (;;) {
-      wire::Buffer payload;
-      const wire::FrameHeader received = Receive(&payload);
-      if (received.kind == wire::FrameKind{}) return CUDA_ERROR_UNKNOWN;
-      if (received.kind != wire::FrameKind::kReplies) continue;
-      wire::ReplyHeader reply;
-      std::memcpy(&reply, payload.data(), sizeof reply);
-      EXPECT_EQ(reply.ticket, ticket_);
-      return static_cast<CUresult>(reply.result);
-    }
-  }
-  CUresult Retain(Handle context) {
-    return Call(InternalCommand::kRetainPrimaryContext, context.bits(), std::uint32_t{0},
-                std::uint32_t{0});
+  CUresult Call(Arguments... arguments) {
+    return client_.Call(arguments...);
   }
   CUresult Release(Handle context) {
     return Call(InternalCommand::kReleasePrimaryContext, context.bits(), std::uint32_t{0});
@@ -111,18 +43,9 @@ class Forged : public testing::Test {
   CUresult Destroy(Handle context) {
     return Call(InternalCommand::kDestroyContext, context.bits());
   }
-  void SetContext(Handle context) {
-    EXPECT_EQ(Call(InternalCommand::kSetContext, context.bits()), CUDA_SUCCESS);
-  }
 
   FakeDriver driver_;
-  std::unique_ptr<server::QuotaBook> book_;
-  std::unique_ptr<server::Quota> quota_;
-  std::unique_ptr<transport::Channel> client_;
-  std::unique_ptr<server::Session> session_;
-  std::thread serving_;
-  std::uint64_t ticket_ = 0;
-  std::uint64_t sequence_ = 0;
+  RawClient client_{driver_.table()};
 };
 
 TEST_F(Forged, AContextEndsOnlyInTheWayItBegan) {
@@ -160,11 +83,11 @@ TEST_F(Forged, MakingAContextCurrentTakesOneHandle) {
 TEST_F(Forged, WhatEndedWithItsContextIsFoundNoMore) {
   ASSERT_EQ(Retain(kPrimary), CUDA_SUCCESS);
   ASSERT_EQ(Create(kSecond), CUDA_SUCCESS);
-  SetContext(kSecond);
+  client_.SetContext(kSecond);
   ASSERT_EQ(Call(InternalCommand::kCreateStream, kStream.bits(), std::uint32_t{0}, std::int32_t{0}),
             CUDA_SUCCESS);
   ASSERT_EQ(Call(InternalCommand::kCreateEvent, kEvent.bits(), std::uint32_t{0}), CUDA_SUCCESS);
-  SetContext(kPrimary);
+  client_.SetContext(kPrimary);
   ASSERT_EQ(Destroy(kSecond), CUDA_SUCCESS);
   EXPECT_EQ(Call(InternalCommand::kQueryStream, kStream.bits()), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_EQ(Call(InternalCommand::kQueryEvent, kEvent.bits()), CUDA_ERROR_INVALID_HANDLE);
@@ -203,7 +126,7 @@ class ForgedAddress : public Forged {
     table.cuStreamWriteValue64 = table.cuStreamWriteValue64_v2 = value64;
     table.cuStreamBatchMemOp = table.cuStreamBatchMemOp_v2 = batch;
     EXPECT_EQ(Retain(kPrimary), CUDA_SUCCESS);
-    SetContext(kPrimary);
+    client_.SetContext(kPrimary);
     EXPECT_EQ(Call(InternalCommand::kMapRange, std::uint32_t{0}, kTestWindow, kRangeBytes),
               CUDA_SUCCESS);
   }
@@ -223,7 +146,7 @@ class ForgedAddress : public Forged {
     encoder.Put(static_cast<std::uint32_t>(operations.size()));
     encoder.Put(std::uint32_t{0});
     encoder.PutRaw(operations.data(), operations.size_bytes());
-    return CallWith(id, std::move(body));
+    return client_.CallWith(id, std::move(body));
   }
 };
 

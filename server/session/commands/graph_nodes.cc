@@ -18,6 +18,9 @@ using wire::GraphNodeKind;
 using wire::HandleKind;
 
 constexpr std::size_t kMaxAttributes = 32;
+// Of a node and of an edge, in this process and in the driver: in a graph and in what it becomes.
+constexpr std::uint64_t kNodeCost = 1024;
+constexpr std::uint64_t kEdgeCost = 32;
 
 struct Reader {
   Call& call;
@@ -27,9 +30,12 @@ struct Reader {
   const driver::Table& driver() { return call.driver(); }
   // The driver is asked only while everything has gone well.
   bool ready() { return !call.bad() && draft.result == CUDA_SUCCESS; }
-  // Keeps the first failure.
   void Note(CUresult result) {
-    if (draft.result == CUDA_SUCCESS) draft.result = result;
+    if (result != CUDA_SUCCESS) StateOf(call).graphs.Fail(driver(), draft, result);
+  }
+  // Fails the draft if there is no memory for it.
+  void Charge(std::uint64_t bytes) {
+    if (ready() && !draft.host_nodes->hold.Grow(bytes)) Note(CUDA_ERROR_OUT_OF_MEMORY);
   }
   GraphHostNode* NewHostNode(GraphHostNode::Task task, std::uint64_t number, std::size_t bytes);
   CUgraphNode AddHost(GraphHostNode* node, const std::vector<CUgraphNode>& behind);
@@ -45,15 +51,16 @@ struct Reader {
 
 GraphHostNode* Reader::NewHostNode(GraphHostNode::Task task, std::uint64_t number,
                                    std::size_t bytes) {
-  ServerGraphs& graphs = StateOf(call).graphs;
-  if (graphs.staging_bytes + draft.staging_bytes + bytes > ServerGraphs::kMaxStagingBytes) {
+  Charge(GraphHostNode::CostOf(task, bytes));
+  if (!ready()) return nullptr;
+  auto node = std::make_unique<GraphHostNode>(call.session(), StateOf(call).host_functions, task,
+                                              number, bytes);
+  if (!node->complete()) {
     Note(CUDA_ERROR_OUT_OF_MEMORY);
     return nullptr;
   }
-  draft.staging_bytes += bytes;
-  draft.host_nodes->push_back(std::make_unique<GraphHostNode>(
-      call.session(), StateOf(call).host_functions, task, number, bytes));
-  return draft.host_nodes->back().get();
+  draft.host_nodes->nodes.push_back(std::move(node));
+  return draft.host_nodes->nodes.back().get();
 }
 
 CUgraphNode Reader::AddHost(GraphHostNode* host, const std::vector<CUgraphNode>& behind) {
@@ -100,6 +107,7 @@ CUgraphNode Reader::Kernel() {
   const auto parameters = call.args().GetBlob(wire::kMaxKernelParameterBytes);
   if ((shape.flags & ~wire::kLaunchCooperative) != 0) call.MarkBad();
   CUgraphNode node = nullptr;
+  Charge(2 * parameters.size());
   if (!ready()) return node;
   if ((shape.flags & wire::kLaunchCooperative) != 0) {
     CUlaunchAttribute attribute{};
@@ -130,6 +138,16 @@ CUgraphNode Reader::Kernel() {
   return node;
 }
 
+// True if the slices of a plane are a whole number of rows apart: a node has no other way to say
+// where they are, and what it said instead would be memory that nobody has checked.
+bool HasHeight(const CopyPlane& plane, const CopyExtent& extent) {
+  return extent.slices == 1 || (plane.pitch != 0 && plane.slice_pitch % plane.pitch == 0 &&
+                                plane.slice_pitch / plane.pitch >= extent.rows);
+}
+std::size_t HeightOf(const CopyPlane& plane, const CopyExtent& extent) {
+  return extent.slices == 1 ? extent.rows : plane.slice_pitch / plane.pitch;
+}
+
 // One side of a copy: `data` in this process's memory, dense, or a plane on the device.
 void SetSource(CUDA_MEMCPY3D* copy, const void* data, const CopyPlane& plane,
                const CopyExtent& extent) {
@@ -137,18 +155,14 @@ void SetSource(CUDA_MEMCPY3D* copy, const void* data, const CopyPlane& plane,
   copy->srcHost = data;
   copy->srcDevice = plane.address;
   copy->srcPitch = data != nullptr ? extent.row_bytes : plane.pitch;
-  copy->srcHeight = data != nullptr || plane.pitch == 0
-                        ? extent.rows
-                        : std::max(plane.slice_pitch / plane.pitch, extent.rows);
+  copy->srcHeight = data != nullptr ? extent.rows : HeightOf(plane, extent);
 }
 void SetTarget(CUDA_MEMCPY3D* copy, void* data, const CopyPlane& plane, const CopyExtent& extent) {
   copy->dstMemoryType = data != nullptr ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
   copy->dstHost = data;
   copy->dstDevice = plane.address;
   copy->dstPitch = data != nullptr ? extent.row_bytes : plane.pitch;
-  copy->dstHeight = data != nullptr || plane.pitch == 0
-                        ? extent.rows
-                        : std::max(plane.slice_pitch / plane.pitch, extent.rows);
+  copy->dstHeight = data != nullptr ? extent.rows : HeightOf(plane, extent);
 }
 
 CUgraphNode Reader::Copy(GraphNodeKind kind) {
@@ -159,7 +173,10 @@ CUgraphNode Reader::Copy(GraphNodeKind kind) {
   std::uint64_t number = 0, bytes = 0;
   if (kind == GraphNodeKind::kCopy) from = call.args().GetStruct<CopyPlane>();
   if (kind == GraphNodeKind::kFetch) number = call.args().Get<std::uint64_t>();
-  if (!StateOf(call).Covers(plane, extent) || !StateOf(call).Covers(from, extent)) call.MarkBad();
+  if (!StateOf(call).Covers(plane, extent) || !StateOf(call).Covers(from, extent) ||
+      !HasHeight(plane, extent) || !HasHeight(from, extent)) {
+    call.MarkBad();
+  }
   if (__builtin_mul_overflow(extent.row_bytes, extent.rows, &bytes) ||
       __builtin_mul_overflow(bytes, extent.slices, &bytes) ||
       (kind != GraphNodeKind::kCopy && bytes > wire::kMaxCopyBytes)) {
@@ -233,10 +250,11 @@ void ReadGraphNode(Call& call, GraphDraft& draft) {
   Reader reader{call, draft, {}};
   const auto kind = static_cast<GraphNodeKind>(call.args().Get<std::uint32_t>());
   const std::size_t count = call.args().GetCount(wire::kMaxGraphNodes);
+  reader.Charge(kNodeCost + count * kEdgeCost);
   for (std::size_t i = 0; i < count; ++i) {
     const auto place = call.args().Get<std::uint32_t>();
-    if (place >= draft.places.size()) return call.MarkBad();
-    reader.after.push_back(draft.places[place]);
+    if (place >= draft.count) return call.MarkBad();
+    if (reader.ready()) reader.after.push_back(draft.places[place]);
   }
   CUgraphNode node = nullptr;
   switch (kind) {
@@ -264,7 +282,8 @@ void ReadGraphNode(Call& call, GraphDraft& draft) {
     default:
       return call.MarkBad();
   }
-  draft.places.push_back(node);
+  ++draft.count;
+  if (draft.result == CUDA_SUCCESS) draft.places.push_back(node);
 }
 
 }  // namespace farwarp::server

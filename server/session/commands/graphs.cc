@@ -13,6 +13,15 @@
 #include "server/session/session.h"
 
 namespace farwarp::server {
+namespace {
+
+// Of a graph without nodes, in this process and in the driver.
+constexpr std::uint64_t kGraphCost = 4096;
+
+// Behind a launch, until it is over.
+constexpr std::uint64_t kLaunchCost = 512;
+
+}  // namespace
 
 GraphHostNode::GraphHostNode(Session& session, std::shared_ptr<HostFunctions> functions, Task task,
                              std::uint64_t number, std::size_t bytes)
@@ -20,8 +29,15 @@ GraphHostNode::GraphHostNode(Session& session, std::shared_ptr<HostFunctions> fu
       functions_(std::move(functions)),
       task_(task),
       number_(number),
-      bytes_(bytes),
-      staging_(bytes == 0 ? nullptr : new std::byte[bytes]) {}
+      bytes_(bytes) {
+  if (bytes == 0) return;
+  // Zero: what the client gets of it before a copy has filled it is nobody else's memory.
+  staging_.reset(static_cast<std::byte*>(std::calloc(bytes, 1)));
+  if (task != Task::kSend) return;
+  leaving_ = std::make_shared<Leaving>();
+  leaving_->bytes.reset(static_cast<std::byte*>(std::calloc(bytes, 1)));
+  if (leaving_->bytes == nullptr) staging_.reset();
+}
 
 void GraphHostNode::Reached(void* node) {
   static_cast<GraphHostNode*>(node)->Run();
@@ -46,11 +62,7 @@ void GraphHostNode::Run() {
       transfer = transfers_.front();
       transfers_.pop_front();
     }
-    // The next launch may overwrite the staging area before the bytes have left.
-    auto copy = std::shared_ptr<std::byte[]>(new std::byte[bytes_]);
-    std::memcpy(copy.get(), staging_.get(), bytes_);
-    session_.SendBulk(transfer, {copy.get(), bytes_}, copy);
-    return;
+    return Send(transfer);
   }
   wire::Buffer body;
   wire::Encoder(body).Put(number_);
@@ -62,13 +74,37 @@ void GraphHostNode::Run() {
   if (bulk.size() == bytes_) std::memcpy(staging_.get(), bulk.bytes().data(), bytes_);
 }
 
+// The next launch may overwrite the staging area before the bytes have left, and graphs may make
+// them faster than the client takes them: what one launch sends, the next one waits for. It ends:
+// a session that ends lets go of what it has not sent.
+void GraphHostNode::Send(std::uint64_t transfer) {
+  {
+    const MutexLock lock(leaving_->mutex);
+    while (leaving_->busy) leaving_->left.Wait(leaving_->mutex);
+    leaving_->busy = true;
+  }
+  std::memcpy(leaving_->bytes.get(), staging_.get(), bytes_);
+  const std::shared_ptr<const void> owner(leaving_->bytes.get(), [leaving = leaving_](const void*) {
+    const MutexLock lock(leaving->mutex);
+    leaving->busy = false;
+    leaving->left.NotifyAll();
+  });
+  session_.SendBulk(transfer, {leaving_->bytes.get(), bytes_}, owner);
+}
+
 void ServerGraphs::Drop(const driver::Table& driver, GraphDraft& draft) {
-  staging_bytes -= draft.staging_bytes;
   if (draft.graph != nullptr) static_cast<void>(driver.cuGraphDestroy(draft.graph));
 }
 
+void ServerGraphs::Fail(const driver::Table& driver, GraphDraft& draft, CUresult result) {
+  if (draft.result == CUDA_SUCCESS) draft.result = result;
+  Drop(driver, draft);
+  draft.graph = nullptr;
+  draft.places = {};
+  draft.host_nodes.reset();
+}
+
 void ServerGraphs::Drop(const driver::Table& driver, ServerGraph& graph) {
-  staging_bytes -= graph.staging_bytes;
   // A launch that is not over goes on; its stream keeps what it needs.
   static_cast<void>(driver.cuGraphExecDestroy(graph.exec));
 }
@@ -84,15 +120,22 @@ void HandleGraphNodes(Call& call) {
   ServerGraphs& graphs = StateOf(call).graphs;
   const auto number = call.args().Get<std::uint64_t>();
   const std::size_t count = call.args().GetCount(wire::kMaxGraphNodes, 16);
-  if (graphs.drafts.size() + graphs.graphs.size() >= wire::kMaxGraphs) call.MarkBad();
   if (call.bad()) return static_cast<void>(Readable(call));
-  GraphDraft& draft = graphs.drafts[number];
-  if (draft.graph == nullptr) draft.result = call.driver().cuGraphCreate(&draft.graph, 0);
+  if (graphs.drafts.size() + graphs.graphs.size() >= wire::kMaxGraphs &&
+      graphs.drafts.count(number) == 0) {
+    return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
+  }
+  const auto [entry, fresh] = graphs.drafts.try_emplace(number);
+  GraphDraft& draft = entry->second;
+  if (fresh) {
+    draft.host_nodes->hold = StateOf(call).host_budget.Take(HostBudget::Kind::kGraphs, kGraphCost);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (draft.host_nodes->hold) result = call.driver().cuGraphCreate(&draft.graph, 0);
+    if (result != CUDA_SUCCESS) graphs.Fail(call.driver(), draft, result);
+  }
   for (std::size_t i = 0; i < count && !call.bad(); ++i) {
-    if (draft.places.size() >= wire::kMaxGraphNodes) call.MarkBad();
-    const std::size_t before = draft.staging_bytes;
+    if (draft.count >= wire::kMaxGraphNodes) call.MarkBad();
     if (!call.bad()) ReadGraphNode(call, draft);
-    graphs.staging_bytes += draft.staging_bytes - before;
   }
   if (call.bad()) {
     graphs.Drop(call.driver(), draft);
@@ -118,8 +161,7 @@ void HandleInstantiateGraph(Call& call) {
   }
   if (result == CUDA_SUCCESS) {
     made.host_nodes = draft.host_nodes;
-    made.staging_bytes = std::exchange(draft.staging_bytes, 0);
-    for (const auto& node : *made.host_nodes) made.sends += node->sends() ? 1 : 0;
+    for (const auto& node : made.host_nodes->nodes) made.sends += node->sends() ? 1 : 0;
     if (const auto old = graphs.graphs.find(number); old != graphs.graphs.end()) {
       graphs.Drop(call.driver(), old->second);
     }
@@ -154,18 +196,30 @@ void HandleLaunchGraph(Call& call) {
   if (found == graphs.graphs.end()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
   ServerGraph& graph = found->second;
   if (transfers.size() != graph.sends) return call.Finish(CUDA_ERROR_INVALID_VALUE);
+  struct Kept {
+    std::shared_ptr<GraphHostNodes> nodes;
+    HostBudget::Hold hold;
+  };
+  std::shared_ptr<Kept> kept;
+  if (!graph.host_nodes->nodes.empty()) {
+    kept = std::make_shared<Kept>();
+    kept->nodes = graph.host_nodes;
+    kept->hold = StateOf(call).host_budget.Take(
+        HostBudget::Kind::kFunctions, kLaunchCost + transfers.size() * sizeof(std::uint64_t));
+    if (!kept->hold) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
+  }
   std::size_t next = 0;
-  for (const auto& node : *graph.host_nodes) {
+  for (const auto& node : graph.host_nodes->nodes) {
     if (node->sends()) node->Expect(transfers[next++]);
   }
   CUresult result = call.driver().cuGraphLaunch(graph.exec, stream);
   if (result != CUDA_SUCCESS) {
-    for (const auto& node : *graph.host_nodes) {
+    for (const auto& node : graph.host_nodes->nodes) {
       if (node->sends()) node->Forget();
     }
-  } else if (!graph.host_nodes->empty()) {
+  } else if (kept != nullptr) {
     // The host nodes must outlive the launch, which may outlive the graph.
-    result = ReleaseBehind(call, stream, [nodes = graph.host_nodes] {});
+    result = ReleaseBehind(call, stream, [kept] {});
   }
   call.Finish(result);
 }

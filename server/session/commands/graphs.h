@@ -5,11 +5,13 @@
 // the copy into a staging area and a host node that sends it.
 //
 // Ownership: ServerGraphs holds the graphs; a launch that the driver has not finished keeps what
-// its host nodes use. Dispatch thread only, but for the host nodes, which the driver calls.
+// its host nodes use, and with it the graph's part of the host budget. Dispatch thread only, but
+// for the host nodes, which the driver calls.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <memory>
@@ -19,6 +21,7 @@
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/wire/internal_command.h"
 #include "server/driver/table.h"
+#include "server/session/host_budget.h"
 
 namespace farwarp::server {
 
@@ -31,8 +34,15 @@ class GraphHostNode {
  public:
   enum class Task { kCall, kFetch, kSend };
 
+  // What `bytes` of staging cost. The bytes of one launch are on their way while the next one runs.
+  static std::uint64_t CostOf(Task task, std::uint64_t bytes) {
+    return task == Task::kSend ? 2 * bytes : bytes;
+  }
+
   GraphHostNode(Session& session, std::shared_ptr<HostFunctions> functions, Task task,
                 std::uint64_t number, std::size_t bytes);
+  // False if there was no memory for it.
+  bool complete() const noexcept { return bytes_ == 0 || staging_ != nullptr; }
   // Called by the driver with the node as its data.
   static void Reached(void* node);
 
@@ -44,53 +54,68 @@ class GraphHostNode {
   void Forget() EXCLUDES(mutex_);
 
  private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept { std::free(memory); }
+  };
+  using Bytes = std::unique_ptr<std::byte[], Free>;
+  // What a launch sends; outlives the node if the client is slow.
+  struct Leaving {
+    Bytes bytes;
+    Mutex mutex;
+    CondVar left;
+    bool busy GUARDED_BY(mutex) = false;
+  };
+
   void Run() EXCLUDES(mutex_);
+  void Send(std::uint64_t transfer);
 
   Session& session_;
   const std::shared_ptr<HostFunctions> functions_;
   const Task task_;
   const std::uint64_t number_;
   const std::size_t bytes_;
-  const std::shared_ptr<std::byte[]> staging_;
+  Bytes staging_;
+  std::shared_ptr<Leaving> leaving_;  // Of one that sends.
   Mutex mutex_;
   std::deque<std::uint64_t> transfers_ GUARDED_BY(mutex_);
 };
 
-using GraphHostNodes = std::vector<std::unique_ptr<GraphHostNode>>;
+// What a graph keeps in this process.
+struct GraphHostNodes {
+  HostBudget::Hold hold;
+  std::vector<std::unique_ptr<GraphHostNode>> nodes;
+};
 
 // A graph of the driver's that is being put together.
 struct GraphDraft {
   CUgraph graph = nullptr;
+  std::size_t count = 0;            // Nodes so far, as the client counts them.
   std::vector<CUgraphNode> places;  // The node that stands for each of the client's.
   std::shared_ptr<GraphHostNodes> host_nodes = std::make_shared<GraphHostNodes>();
-  std::size_t staging_bytes = 0;
-  CUresult result = CUDA_SUCCESS;  // Of the first node that the driver refused.
+  CUresult result = CUDA_SUCCESS;  // Of the first node that was refused. Then nothing is kept.
 };
 
 struct ServerGraph {
   CUgraphExec exec = nullptr;
   std::shared_ptr<GraphHostNodes> host_nodes;
   std::size_t sends = 0;
-  std::size_t staging_bytes = 0;
 };
 
 class ServerGraphs {
  public:
-  // Host memory that staging areas of one session's graphs may take.
-  static constexpr std::size_t kMaxStagingBytes = std::size_t{1} << 30;
-
   std::map<std::uint64_t, GraphDraft> drafts;
   std::map<std::uint64_t, ServerGraph> graphs;
-  std::size_t staging_bytes = 0;  // Of all of them.
 
   // Destroys a draft's or an executable's objects of the driver's.
   void Drop(const driver::Table& driver, GraphDraft& draft);
+  // Keeps of a draft only that it has failed, and why.
+  void Fail(const driver::Table& driver, GraphDraft& draft, CUresult result);
   void Drop(const driver::Table& driver, ServerGraph& graph);
   void Clear(const driver::Table& driver);
 };
 
-// Reads one node and adds it to `draft`. Marks the call bad if it breaks a rule; what the driver
-// refuses is kept in the draft.
+// Reads one node and adds it to `draft`. Marks the call bad if it breaks a rule; a failure of the
+// driver's, or a want of memory, fails the draft.
 void ReadGraphNode(Call& call, GraphDraft& draft);
 
 }  // namespace farwarp::server

@@ -29,15 +29,26 @@ constexpr std::size_t kMaxTableBytes = wire::kMaxCommandBytes - 2 * wire::kMaxLo
 // What a load command says, and what the driver says to it.
 struct Load {
   JitRequest jit;
-  std::string image;  // Terminated: PTX is text.
+  const char* image = nullptr;  // Terminated: PTX is text. Where it came, or in `copy`.
+  std::string copy;
+  ImageHold hold;
 };
 
 bool ReadLoad(Call& call, Load* load) {
   load->jit.Read(call);
+  const bool bulk = ComesAsBulk(call);
   const auto image = ReadBulk(call, wire::kMaxImageBytes);
   if (!IsContained(image)) call.MarkBad();
   if (!Readable(call)) return false;
-  load->image.assign(reinterpret_cast<const char*>(image.data()), image.size());
+  auto hold = StateOf(call).host_budget.Take(HostBudget::Kind::kImages, image.size());
+  if (!hold) {
+    call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
+    return false;
+  }
+  load->hold = std::make_shared<HostBudget::Hold>(std::move(hold));
+  // A large image is not copied: behind bulk there is a zero.
+  load->image = reinterpret_cast<const char*>(image.data());
+  if (!bulk || image.empty()) load->image = load->copy.assign(load->image, image.size()).c_str();
   load->jit.Open();
   return true;
 }
@@ -146,7 +157,7 @@ void HandleLoadModule(Call& call) {
   Load load;
   if (!ReadLoad(call, &load)) return;
   CUmodule module = nullptr;
-  CUresult result = call.driver().cuModuleLoadDataEx(&module, load.image.c_str(), load.jit.count(),
+  CUresult result = call.driver().cuModuleLoadDataEx(&module, load.image, load.jit.count(),
                                                      load.jit.options(), load.jit.values());
   load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
@@ -160,6 +171,7 @@ void HandleLoadModule(Call& call) {
   }
   call.results().PutRaw(table.data(), table.size());
   call.Bind(handle, module);
+  loaded.image = load.hold;
   StateOf(call).modules[handle.bits()] = std::move(loaded);
   call.Finish(CUDA_SUCCESS);
 }
@@ -171,12 +183,14 @@ void HandleUnloadModule(Call& call) {
   if (!Readable(call)) return;
   Unbind(call, handle);
   CommandState& state = StateOf(call);
-  for (const Handle function : state.modules[handle.bits()].bound) Unbind(call, function);
+  LoadedModule& loaded = state.modules[handle.bits()];
+  for (const Handle function : loaded.bound) Unbind(call, function);
+  const ImageHold image = loaded.image;
   state.modules.erase(handle.bits());
   state.DropVariables(handle);
   auto* context = static_cast<CUcontext>(call.handles().Find(owner));
   // Waits for kernels that still run.
-  state.finisher.Run(call, [&driver = call.driver(), context, module]() -> Finisher::Answer {
+  state.finisher.Run(call, [&driver = call.driver(), context, module, image]() -> Finisher::Answer {
     if (const CUresult result = driver.cuCtxSetCurrent(context); result != CUDA_SUCCESS) {
       return {result, {}};
     }
@@ -218,8 +232,8 @@ void HandleLoadLibrary(Call& call) {
   if (!ReadLoad(call, &load)) return;
   CUlibrary library = nullptr;
   CUresult result =
-      call.driver().cuLibraryLoadData(&library, load.image.c_str(), load.jit.options(),
-                                      load.jit.values(), load.jit.count(), nullptr, nullptr, 0);
+      call.driver().cuLibraryLoadData(&library, load.image, load.jit.options(), load.jit.values(),
+                                      load.jit.count(), nullptr, nullptr, 0);
   load.jit.Answer(call);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   LoadedLibrary loaded;
@@ -232,6 +246,7 @@ void HandleLoadLibrary(Call& call) {
   }
   call.results().PutRaw(table.data(), table.size());
   call.Bind(handle, library);
+  loaded.image = load.hold;
   StateOf(call).libraries[handle.bits()] = std::move(loaded);
   call.Finish(CUDA_SUCCESS);
 }
@@ -249,9 +264,10 @@ void HandleUnloadLibrary(Call& call) {
     state.modules.erase(module.bits());
     Unbind(call, module);
   }
+  const ImageHold image = loaded.image;
   state.libraries.erase(handle.bits());
   state.DropVariables(handle);
-  state.finisher.Run(call, [&driver = call.driver(), library]() -> Finisher::Answer {
+  state.finisher.Run(call, [&driver = call.driver(), library, image]() -> Finisher::Answer {
     return {driver.cuLibraryUnload(library), {}};
   });
 }

@@ -26,6 +26,12 @@ void Unbind(Call& call, Handle handle) {
   call.handles().Remove(handle);
 }
 
+bool ComesAsBulk(Call& call) {
+  wire::Decoder ahead = call.args();
+  ahead.Get<std::uint64_t>();
+  return ahead.Get<std::uint64_t>() != 0;
+}
+
 std::span<const std::byte> ReadBulk(Call& call, std::size_t max_bytes) {
   const auto bytes = call.args().Get<std::uint64_t>();
   const auto transfer = call.args().Get<std::uint64_t>();

@@ -19,8 +19,10 @@ wire::Handle PeekHandle(Call& call);
 CUfunction ResolveFunction(Call& call);
 // Forgets what `handle` stood for; the driver's object is gone or about to go.
 void Unbind(Call& call, wire::Handle handle);
+// Whether what ReadBulk is about to read comes as bulk.
+bool ComesAsBulk(Call& call);
 // bytes:u64 transfer:u64 [data if transfer is 0]. Empty, and the call bad, if it breaks a rule. The
-// bytes live as long as the call.
+// bytes live as long as the call; behind bulk there is a zero.
 std::span<const std::byte> ReadBulk(Call& call, std::size_t max_bytes);
 
 }  // namespace farwarp::server

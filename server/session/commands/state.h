@@ -23,6 +23,7 @@
 #include "server/session/commands/graphs.h"
 #include "server/session/commands/staging.h"
 #include "server/session/commands/wait.h"
+#include "server/session/host_budget.h"
 
 namespace farwarp::server {
 
@@ -74,11 +75,15 @@ class HostFunctions {
   bool closed_ GUARDED_BY(mutex_) = false;
 };
 
+// What an image takes of the host budget until the driver has unloaded it.
+using ImageHold = std::shared_ptr<const HostBudget::Hold>;
 struct LoadedModule {
+  ImageHold image;                    // None of a library's module.
   std::vector<CUfunction> functions;  // In the order of the table that the client has.
   std::vector<wire::Handle> bound;
 };
 struct LoadedLibrary {
+  ImageHold image;
   std::vector<CUkernel> kernels;
   std::vector<wire::Handle> bound;
   std::vector<wire::Handle> modules;
@@ -88,7 +93,10 @@ inline constexpr std::size_t kMaxLinkedWaiting = 16;
 
 class CommandState {
  public:
-  CommandState(const driver::Table& driver, Quota& quota) : driver_(driver), quota_(quota) {}
+  // `host_bytes`: see HostBudget.
+  CommandState(const driver::Table& driver, Quota& quota,
+               std::uint64_t host_bytes = HostBudget::kDefaultBytes)
+      : host_budget(host_bytes), driver_(driver), quota_(quota) {}
   CommandState(const CommandState&) = delete;
   CommandState& operator=(const CommandState&) = delete;
   // Unmaps and discharges everything.
@@ -145,6 +153,7 @@ class CommandState {
                   [&](const auto& entry) { return entry.second.owner == owner.bits(); });
   }
 
+  HostBudget host_budget;                            // First: others hold parts of it.
   std::map<std::uint64_t, LoadedModule> modules;     // By handle.
   std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
   // Results of links that wait to be fetched, by number; at most kMaxLinkedWaiting.

@@ -51,11 +51,12 @@ void WaitThreads::RunThread() {
 }
 
 CUresult StreamFunctions::Enqueue(const driver::Table& driver, CUcontext context, CUstream stream,
-                                  std::function<void()> function, bool keep) {
+                                  std::function<void()> function, HostBudget::Hold hold,
+                                  bool keep) {
   Entry* entry;
   {
     const MutexLock lock(mutex_);
-    entries_.push_back({this, context, {}, std::move(function), 0});
+    entries_.push_back({this, context, {}, std::move(function), std::move(hold), 0});
     entry = &entries_.back();
     entry->self = std::prev(entries_.end());
   }
@@ -255,13 +256,18 @@ void WaitForEvent(Call& call, CUevent event) {
 }
 
 CUresult EnqueueHostFunction(Call& call, CUstream stream, std::function<void()> function) {
-  return StateOf(call).waits.functions.Enqueue(call.driver(), ContextOf(call, stream), stream,
-                                               std::move(function), false);
+  // An entry here, what the function owns, and the driver's part.
+  constexpr std::uint64_t kCost = 512;
+  CommandState& state = StateOf(call);
+  HostBudget::Hold hold = state.host_budget.Take(HostBudget::Kind::kFunctions, kCost);
+  if (!hold) return CUDA_ERROR_OUT_OF_MEMORY;
+  return state.waits.functions.Enqueue(call.driver(), ContextOf(call, stream), stream,
+                                       std::move(function), std::move(hold), false);
 }
 
 CUresult ReleaseBehind(Call& call, CUstream stream, std::function<void()> function) {
   return StateOf(call).waits.functions.Enqueue(call.driver(), ContextOf(call, stream), stream,
-                                               std::move(function), true);
+                                               std::move(function), {}, true);
 }
 
 }  // namespace farwarp::server

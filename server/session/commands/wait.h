@@ -18,6 +18,7 @@
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
 #include "server/driver/table.h"
+#include "server/session/host_budget.h"
 
 namespace farwarp::server {
 
@@ -54,9 +55,10 @@ class WaitThreads {
 class StreamFunctions {
  public:
   // On failure the function is gone, or kept until the context ends if `keep` says so: the stream
-  // may still be using what it owns.
+  // may still be using what it owns. `hold`: what it costs, until it has been called.
   CUresult Enqueue(const driver::Table& driver, CUcontext context, CUstream stream,
-                   std::function<void()> function, bool keep) EXCLUDES(mutex_);
+                   std::function<void()> function, HostBudget::Hold hold, bool keep)
+      EXCLUDES(mutex_);
   // The context is about to end; another one may then have its address. Returns what Drop asks for.
   std::uint64_t Doom(CUcontext context) EXCLUDES(mutex_);
   // The driver has destroyed the context and calls none of its functions any more.
@@ -68,6 +70,7 @@ class StreamFunctions {
     CUcontext context;  // nullptr when doomed.
     std::list<Entry>::iterator self;
     std::function<void()> function;
+    HostBudget::Hold hold;
     std::uint64_t doom = 0;
   };
   static void Reached(void* entry);
@@ -109,9 +112,10 @@ struct Waits {
 void WaitForContext(Call& call, CUcontext context);
 void WaitForStream(Call& call, CUstream stream);
 void WaitForEvent(Call& call, CUevent event);
-// Behind what the stream was given so far.
+// Behind what the stream was given so far. Refused if too many are waiting already.
 CUresult EnqueueHostFunction(Call& call, CUstream stream, std::function<void()> function);
-// The same, for a function that owns what earlier work in the stream uses: it outlives a failure.
+// The same, for a function that owns what earlier work in the stream uses: it outlives a failure,
+// and is never refused. What it owns must be limited.
 CUresult ReleaseBehind(Call& call, CUstream stream, std::function<void()> function);
 
 }  // namespace farwarp::server
