@@ -161,6 +161,25 @@ TEST_F(Bounds, HostFunctionsThatWaitHaveAnEnd) {
   EXPECT_EQ(HostFunction(accepted), CUDA_SUCCESS);
 }
 
+TEST_F(Bounds, ContextsHaveAnEnd) {
+  std::uint32_t made = 0;
+  CUresult result = CUDA_SUCCESS;
+  const auto handle = [](std::uint32_t index) {
+    return Handle(HandleKind::kContext, 1, index + 1);
+  };
+  while (made < 1000 && result == CUDA_SUCCESS) {
+    result = client_.Call(InternalCommand::kCreateContext, handle(made).bits(), std::uint32_t{0},
+                          std::uint32_t{0});
+    if (result == CUDA_SUCCESS) ++made;
+  }
+  EXPECT_EQ(result, CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(made, 255u);  // And the primary one.
+  EXPECT_EQ(client_.Call(InternalCommand::kDestroyContext, handle(0).bits()), CUDA_SUCCESS);
+  EXPECT_EQ(client_.Call(InternalCommand::kCreateContext, handle(0).bits(), std::uint32_t{0},
+                         std::uint32_t{0}),
+            CUDA_SUCCESS);
+}
+
 TEST_F(Bounds, WhatStillWaitsAtTheEndIsGivenBack) {
   while (HostFunction(0) == CUDA_SUCCESS) {
   }

@@ -16,6 +16,9 @@ using wire::HandleKind;
 
 namespace {
 
+// Of one session. Each has queues and buffers in the driver, in nobody's quota.
+constexpr std::size_t kMaxContexts = 256;
+
 CUdevice* DeviceOf(Call& call, std::uint32_t vgpu) {
   VgpuMemory* memory = StateOf(call).FindVgpu(vgpu);
   if (memory == nullptr) call.MarkBad();
@@ -144,6 +147,9 @@ void HandleCreateContext(Call& call) {
   const CUdevice* device = DeviceOf(call, call.args().Get<std::uint32_t>());
   const auto flags = call.args().Get<std::uint32_t>();
   if (!Readable(call)) return;
+  std::size_t contexts = 0;
+  call.handles().ForEach(HandleKind::kContext, [&](Handle, void*) { ++contexts; });
+  if (contexts >= kMaxContexts) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
   CUcontext context = nullptr;
   const CUresult result = call.driver().cuCtxCreate_v2(&context, flags, *device);
   if (result == CUDA_SUCCESS) {

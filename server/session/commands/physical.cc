@@ -127,7 +127,8 @@ CUresult CommandState::ProtectRange(std::uint32_t index, std::uint64_t address, 
                                     CUmemAccess_flags access) {
   const VgpuMemory* vgpu = FindVgpu(index);
   const VgpuMemory* window = FindWindow(address, bytes);
-  if (vgpu == nullptr || window == nullptr || !Granular(address) || !Granular(bytes)) {
+  if (vgpu == nullptr || window == nullptr || bytes == 0 || !Granular(address) ||
+      !Granular(bytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   // Only what the application has mapped; the rest is the server's to protect.
