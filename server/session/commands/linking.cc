@@ -84,6 +84,10 @@ void HandleLink(Call& call) {
   auto& waiting = StateOf(call).linked;
   if (waiting.contains(number)) call.MarkBad();
   if (!Readable(call)) return;
+  HostBudget& budget = StateOf(call).host_budget;
+  // Until it is linked; the driver has a copy.
+  const auto hold = budget.Take(HostBudget::Kind::kImages, bytes.size());
+  if (!hold) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
   jit.Open();
   CUlinkState state = nullptr;
   std::span<const std::byte> image;
@@ -92,8 +96,11 @@ void HandleLink(Call& call) {
     result = LinkAll(call.driver(), state, inputs, bytes, &image);
   }
   if (result == CUDA_SUCCESS && image.size() > wire::kMaxLinkedInReply) {
-    if (waiting.size() < kMaxLinkedWaiting) {
-      waiting[number] = std::make_shared<const std::vector<std::byte>>(image.begin(), image.end());
+    auto kept = std::make_shared<LinkedImage>();
+    kept->hold = budget.Take(HostBudget::Kind::kImages, image.size());
+    if (kept->hold && waiting.size() < kMaxLinkedWaiting) {
+      kept->bytes.assign(image.begin(), image.end());
+      waiting[number] = std::move(kept);
     } else {
       result = CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -115,7 +122,7 @@ void HandleLinkedImage(Call& call) {
   if (!Readable(call)) return;
   const auto image = StateOf(call).linked.extract(number);
   if (image.empty()) return call.Finish(CUDA_ERROR_INVALID_VALUE);
-  call.session().SendBulk(transfer, *image.mapped(), image.mapped());
+  call.session().SendBulk(transfer, image.mapped()->bytes, image.mapped());
   call.Finish(CUDA_SUCCESS);
 }
 

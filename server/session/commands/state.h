@@ -90,6 +90,10 @@ struct LoadedLibrary {
 };
 
 inline constexpr std::size_t kMaxLinkedWaiting = 16;
+struct LinkedImage {
+  HostBudget::Hold hold;
+  std::vector<std::byte> bytes;
+};
 
 class CommandState {
  public:
@@ -157,7 +161,7 @@ class CommandState {
   std::map<std::uint64_t, LoadedModule> modules;     // By handle.
   std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
   // Results of links that wait to be fetched, by number; at most kMaxLinkedWaiting.
-  std::map<std::uint64_t, std::shared_ptr<const std::vector<std::byte>>> linked;
+  std::map<std::uint64_t, std::shared_ptr<const LinkedImage>> linked;
   const std::shared_ptr<HostFunctions> host_functions = std::make_shared<HostFunctions>();
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   ServerGraphs graphs;
