@@ -120,13 +120,14 @@ bool Pools::Reuse(std::uint64_t stream, const Device& device, std::uint64_t byte
 void Pools::SweepLocked() {
   for (auto it = freed_.begin(); it != freed_.end();) {
     const Freed& freed = it->second;
-    const bool gone = Gone(it->first, freed.block);
-    if (!gone && !freed.context->work.settled(freed.mark)) {
+    if (!freed.context->work.settled(freed.mark)) {
       ++it;
       continue;
     }
     // The heap knows it, so that freeing it cannot fail but for a dead session.
-    if (!gone) static_cast<void>(freed.block.device->memory.Free(it->first));
+    if (!Gone(it->first, freed.block)) {
+      static_cast<void>(freed.block.device->memory.Free(it->first));
+    }
     it = freed_.erase(it);
   }
 }

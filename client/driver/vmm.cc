@@ -79,7 +79,10 @@ CUresult Vmm::Create(const CUmemAllocationProp& props, std::uint64_t bytes,
   command.body().Put(device->vgpu);
   command.body().Put(bytes);
   result = command.Post();
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS) {
+    static_cast<void>(device->memory.Regain(bytes));
+    return result;
+  }
   physicals_[number] = {props, bytes, device, 1, 0};
   *handle = number;
   return CUDA_SUCCESS;
@@ -220,7 +223,7 @@ CUresult Vmm::Retain(std::uint64_t address, CUmemGenericAllocationHandle* handle
 CUresult Vmm::Properties(CUmemGenericAllocationHandle handle, CUmemAllocationProp* props) {
   const MutexLock lock(mutex_);
   const auto found = physicals_.find(handle);
-  if (found == physicals_.end()) return CUDA_ERROR_INVALID_VALUE;
+  if (found == physicals_.end() || found->second.handles == 0) return CUDA_ERROR_INVALID_VALUE;
   *props = found->second.props;
   return CUDA_SUCCESS;
 }
