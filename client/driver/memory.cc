@@ -27,6 +27,13 @@ CUresult Allocate(CUdeviceptr* address, std::uint64_t bytes) {
   return result;
 }
 
+// Waits if an asynchronous copy may still be on its way into a block that is about to go.
+CUresult AwaitCopiesInto(const Caller& caller, const HostRegistry::Block& block) {
+  return caller.process->HostMemoryPending(block.address, block.bytes)
+             ? SynchronizeBusy(*caller.process, nullptr, caller.context_handle)
+             : CUDA_SUCCESS;
+}
+
 constexpr unsigned kHostAllocFlags =
     CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
 constexpr unsigned kHostRegisterFlags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
@@ -158,11 +165,8 @@ CUresult cuMemFreeHost(void* p) {
   if (!block.has_value() || block->address != Number(p) || !block->allocated) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  // An asynchronous copy may still be on its way into it.
-  if (caller.process->HostMemoryPending(block->address, block->bytes)) {
-    const CUresult result = SynchronizeBusy(*caller.process, nullptr, caller.context_handle);
-    if (result != CUDA_SUCCESS) return result;
-  }
+  if (const CUresult result = AwaitCopiesInto(caller, *block); result != CUDA_SUCCESS)
+    return result;
   return caller.process->host.Free(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS
              : CUDA_ERROR_INVALID_VALUE;
@@ -180,6 +184,13 @@ CUresult cuMemHostUnregister(void* p) {
   if (const CUresult unsafe = caller.process->graphs().CheckUnsafe(); unsafe != CUDA_SUCCESS) {
     return unsafe;
   }
+  const auto block = caller.process->host.Find(Number(p));
+  if (!block.has_value() || block->address != Number(p) || block->allocated) {
+    return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+  }
+  // The application may free it next.
+  if (const CUresult result = AwaitCopiesInto(caller, *block); result != CUDA_SUCCESS)
+    return result;
   return caller.process->host.Unregister(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS
              : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -13,6 +14,7 @@
 
 #include "client/custom.h"
 #include "client/session/command.h"
+#include "farwarp/base/deadline.h"
 #include "farwarp/wire/internal_command.h"
 #include "server/session/commands/wait.h"
 #include "tests/remoting/loop.h"
@@ -50,6 +52,22 @@ class Remoting : public testing::Test {
                        CUstream stream = nullptr) {
     void* parameters[] = {&out, &value, &n};
     return cu::cuLaunchKernel(fill, 1, 1, 1, 128, 1, 1, 0, stream, parameters, nullptr);
+  }
+
+  // Whether `call` returns only when a kernel that waits has ended, which a moment later it may.
+  bool WaitsForTheGate(const std::function<void()>& call) {
+    std::atomic<bool> returned{false};
+    bool early = false;
+    std::thread opener([&] {
+      const Deadline moment = Deadline::After(std::chrono::milliseconds(200));
+      while (!returned.load() && !moment.expired()) std::this_thread::yield();
+      early = returned.load();
+      loop_.driver().OpenGate();
+    });
+    call();
+    returned = true;
+    opener.join();
+    return !early;
   }
 
   Loop loop_;
@@ -581,22 +599,28 @@ TEST_F(Remoting, ASynchronousCopyInAThreadsOwnStreamIsDoneWhenItReturns) {
   const int value = 5;
   ASSERT_EQ(cu::cuLaunchKernel_ptsz(wait, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
             CUDA_SUCCESS);
-  std::atomic<bool> returned{false};
-  bool early = false;
-  std::thread opener([&] {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
-    while (!returned.load() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-    early = returned.load();
-    loop_.driver().OpenGate();
-  });
   loop_.TakeRoundTrips();
-  EXPECT_EQ(cu::cuMemcpyHtoD_v2_ptds(out, &value, 4), CUDA_SUCCESS);
-  returned = true;
-  opener.join();
-  EXPECT_FALSE(early);
+  EXPECT_TRUE(
+      WaitsForTheGate([&] { EXPECT_EQ(cu::cuMemcpyHtoD_v2_ptds(out, &value, 4), CUDA_SUCCESS); }));
   EXPECT_EQ(loop_.TakeRoundTrips(), 1u);
   // In the legacy stream others wait instead.
   EXPECT_EQ(cu::cuMemcpyHtoD_v2(out, &value, 4), CUDA_SUCCESS);
+  EXPECT_EQ(loop_.TakeRoundTrips(), 0u);
+}
+
+TEST_F(Remoting, RegisteredMemoryIsLetGoWhenNothingIsOnItsWayThere) {
+  const CUfunction wait = Function("wait");
+  const CUdeviceptr out = Allocate(4);
+  std::vector<int> memory(1024);
+  ASSERT_EQ(cu::cuMemHostRegister_v2(memory.data(), 4096, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuLaunchKernel(wait, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(memory.data(), out, 4, nullptr), CUDA_SUCCESS);
+  EXPECT_TRUE(
+      WaitsForTheGate([&] { EXPECT_EQ(cu::cuMemHostUnregister(memory.data()), CUDA_SUCCESS); }));
+  // With nothing on its way there is nothing to ask.
+  ASSERT_EQ(cu::cuMemHostRegister_v2(memory.data(), 4096, 0), CUDA_SUCCESS);
+  loop_.TakeRoundTrips();
+  EXPECT_EQ(cu::cuMemHostUnregister(memory.data()), CUDA_SUCCESS);
   EXPECT_EQ(loop_.TakeRoundTrips(), 0u);
 }
 
