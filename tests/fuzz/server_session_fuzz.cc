@@ -6,9 +6,11 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <type_traits>
 
 #include "farwarp/transport/socket_channel.h"
 #include "farwarp/wire/internal_command.h"
@@ -70,6 +72,42 @@ void AwaitEnd(transport::Channel& channel) {
   }
 }
 
+// Graphs that take everything and do nothing.
+void AddGraphs(server::driver::Table& table) {
+  const auto make = [](auto* object) {
+    static std::atomic<std::uintptr_t> next{0x1000};
+    *object = reinterpret_cast<std::remove_pointer_t<decltype(object)>>(next.fetch_add(16));
+    return CUDA_SUCCESS;
+  };
+  static constexpr auto kMake = make;
+  using Node = CUgraphNode;
+  using Nodes = const CUgraphNode*;
+  table.cuGraphCreate = [](CUgraph* graph, unsigned) { return kMake(graph); };
+  table.cuGraphDestroy = [](CUgraph) { return CUDA_SUCCESS; };
+  table.cuGraphAddEmptyNode = [](Node* node, CUgraph, Nodes, std::size_t) { return kMake(node); };
+  table.cuGraphAddHostNode = [](Node* node, CUgraph, Nodes, std::size_t,
+                                const CUDA_HOST_NODE_PARAMS*) { return kMake(node); };
+  table.cuGraphAddMemcpyNode = [](Node* node, CUgraph, Nodes, std::size_t, const CUDA_MEMCPY3D*,
+                                  CUcontext) { return kMake(node); };
+  table.cuGraphAddMemsetNode = [](Node* node, CUgraph, Nodes, std::size_t,
+                                  const CUDA_MEMSET_NODE_PARAMS*,
+                                  CUcontext) { return kMake(node); };
+  table.cuGraphAddKernelNode_v2 = [](Node* node, CUgraph, Nodes, std::size_t,
+                                     const CUDA_KERNEL_NODE_PARAMS*) { return kMake(node); };
+  table.cuGraphKernelNodeSetAttribute = [](Node, CUkernelNodeAttrID, const CUkernelNodeAttrValue*) {
+    return CUDA_SUCCESS;
+  };
+  const auto event = [](Node* node, CUgraph, Nodes, std::size_t, CUevent) { return kMake(node); };
+  table.cuGraphAddEventRecordNode = event;
+  table.cuGraphAddEventWaitNode = event;
+  table.cuGraphInstantiateWithFlags = [](CUgraphExec* exec, CUgraph, unsigned long long) {
+    return kMake(exec);
+  };
+  table.cuGraphExecDestroy = [](CUgraphExec) { return CUDA_SUCCESS; };
+  table.cuGraphLaunch = [](CUgraphExec, CUstream) { return CUDA_SUCCESS; };
+  table.cuGraphUpload = [](CUgraphExec, CUstream) { return CUDA_SUCCESS; };
+}
+
 }  // namespace
 
 // The fake driver forgets the objects of a context that ends; a driver frees them.
@@ -89,6 +127,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   table.cuLaunchKernelEx = [](const CUlaunchConfig*, CUfunction, void**, void**) {
     return CUDA_SUCCESS;
   };
+  AddGraphs(table);
   // Likewise, copies under way when a hostile client unmaps their memory fault on a GPU, not here.
   table.cuMemUnmap = [](CUdeviceptr, std::size_t) { return CUDA_SUCCESS; };
   const std::uint64_t limit = 64 << 20;
