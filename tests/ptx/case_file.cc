@@ -1,5 +1,7 @@
 #include "tests/ptx/case_file.h"
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -28,6 +30,53 @@ std::string Rest(std::istringstream& line) {
   return rest;
 }
 
+// "f32 x2 8 4 0 linear normalized wrap clamp …": type, channels, width, height, depth, properties.
+void ReadTexture(CaseFile& c, bool surface, std::istringstream& line) {
+  CaseTexture texture;
+  texture.surface = surface;
+  TextureState& state = texture.state;
+  std::string type, channels, word;
+  line >> type >> channels >> state.width >> state.height >> state.depth;
+  constexpr const char* kTypes[] = {"u8", "u16", "u32", "s8", "s16", "s32", "f16", "f32"};
+  const auto known = std::find(std::begin(kTypes), std::end(kTypes), type);
+  if (!line || known == std::end(kTypes) || channels.size() != 2) {
+    c.problem = "a texture needs type, channels, width, height, depth";
+    return;
+  }
+  state.type = static_cast<TexelType>(known - std::begin(kTypes));
+  state.channels = static_cast<uint8_t>(channels[1] - '0');
+  size_t modes = 0, borders = 0;
+  constexpr const char* kModes[] = {"wrap", "clamp", "mirror", "border"};
+  while (line >> word) {
+    const auto mode = std::find(std::begin(kModes), std::end(kModes), word);
+    if (mode != std::end(kModes) && modes < 3) {
+      state.address[modes++] = static_cast<AddressMode>(mode - std::begin(kModes));
+    } else if (word == "linear") {
+      state.linear_filter = true;
+    } else if (word == "normalized") {
+      state.normalized_coordinates = true;
+    } else if (word == "float") {
+      state.to_float = true;
+    } else if (word == "srgb") {
+      state.srgb = true;
+    } else if (word == "layered") {
+      state.layered = true;
+    } else if (word == "cube") {
+      state.cube = true;
+    } else if (word == "memory") {
+      state.linear_memory = true;
+    } else if (word.starts_with("=") && borders < 4) {
+      const auto bits = static_cast<uint32_t>(std::stoul(word.substr(1), nullptr, 16));
+      state.border[borders++] = std::bit_cast<float>(bits);
+    } else {
+      c.problem = "unknown property of a texture: " + word;
+    }
+  }
+  state.pitch = uint64_t{state.width} * state.texel_bytes();
+  state.slice = state.pitch * std::max(1u, state.height);
+  c.textures.push_back(std::move(texture));
+}
+
 void ReadDirective(CaseFile& c, const std::string& key, std::istringstream& line) {
   std::string word;
   if (key == "grid:") {
@@ -40,6 +89,11 @@ void ReadDirective(CaseFile& c, const std::string& key, std::istringstream& line
     line >> c.heap_bytes;
   } else if (key == "in:") {
     while (line >> word) c.in.push_back(static_cast<uint32_t>(std::stoul(word, nullptr, 16)));
+  } else if (key == "texture:" || key == "surface:") {
+    ReadTexture(c, key == "surface:", line);
+  } else if (key == "texels:" && !c.textures.empty()) {
+    while (line >> word)
+      c.textures.back().texels.push_back(static_cast<uint32_t>(std::stoul(word, nullptr, 16)));
   } else if (key == "out:") {
     while (line >> word) c.out.push_back(word);
   } else if (key == "fault:") {
@@ -136,6 +190,25 @@ DeviceWords::DeviceWords(size_t count, uint32_t fill) {
 }
 DeviceWords::~DeviceWords() {
   if (address_ != 0) static_cast<void>((*AddressSpace::Get())->Release(address_));
+}
+
+BoundTextures::BoundTextures(const std::vector<CaseTexture>& textures) {
+  for (size_t k = 0; k < textures.size(); ++k) {
+    TextureState state = textures[k].state;
+    const uint64_t bytes = state.slice * std::max(1u, state.depth);
+    memory_.push_back(std::make_unique<DeviceWords>(bytes / 4 + 1, 0));
+    for (size_t word = 0; word < textures[k].texels.size() && word <= bytes / 4; ++word)
+      memory_.back()->words()[word] = textures[k].texels[word];
+    state.base = memory_.back()->address();
+    const uint64_t kind = textures[k].surface ? 0x0d : 0x0c;
+    const uint64_t number = kind << 56 | uint64_t{1} << 32 | (k + 1);
+    TextureTable* const table =
+        textures[k].surface ? &TextureTable::Surfaces() : &TextureTable::Textures();
+    if (table->Publish(number, state)) published_.emplace_back(table, number);
+  }
+}
+BoundTextures::~BoundTextures() {
+  for (const auto& [table, number] : published_) table->Withdraw(number);
 }
 
 Result<uint64_t> TestPlacer::Place(uint64_t bytes, uint64_t, bool) {

@@ -6,14 +6,24 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/softgpu/exec/launch.h"
 #include "server/softgpu/memory/device_heap.h"
+#include "server/softgpu/memory/texture.h"
 
 namespace farwarp::softgpu {
 
 inline constexpr uint32_t kPoison = 0xa5a5a5a5u;
+
+// A texture or surface of a case. Its number is (kind << 56) + (1 << 32) + its place among all of
+// the case, counted from 1; the kind is 0c for textures and 0d for surfaces.
+struct CaseTexture {
+  TextureState state;
+  bool surface = false;
+  std::vector<uint32_t> texels;  // Rows without gaps.
+};
 
 struct CaseFile {
   std::string ptx;
@@ -22,6 +32,7 @@ struct CaseFile {
   uint32_t shared_bytes = 0;
   uint32_t heap_bytes = 0;
   std::vector<uint32_t> in;
+  std::vector<CaseTexture> textures;
   std::vector<std::string> out;      // As README.md lists them: hex words, "*", "nan", ….
   std::string fault;                 // Name of the fault kind that ends the launch.
   std::string text;                  // What the fault's text, or the load's error, contains.
@@ -47,6 +58,19 @@ class DeviceWords {
 
  private:
   uint64_t address_ = 0;
+};
+
+// Makes the textures and surfaces of a case readable by kernels, with memory of their own.
+class BoundTextures {
+ public:
+  explicit BoundTextures(const std::vector<CaseTexture>& textures);
+  ~BoundTextures();
+  BoundTextures(const BoundTextures&) = delete;
+  BoundTextures& operator=(const BoundTextures&) = delete;
+
+ private:
+  std::vector<std::unique_ptr<DeviceWords>> memory_;
+  std::vector<std::pair<TextureTable*, uint64_t>> published_;
 };
 
 class TestPlacer : public GlobalPlacer {

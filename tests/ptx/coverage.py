@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "softgpu-coverage.md"
 def opcodes():
     """Opcodes in the order of opcodes.def, with the types that the parser allows."""
     text = (ROOT / "server/softgpu/ptx/opcodes.def").read_text()
-    found = re.findall(r'FARWARP_OPCODE\(\w+, "(\w+)", "[^"]*",\s*"[^"]*",\s*"([^"]*)"\)', text)
+    found = re.findall(r'FARWARP_OPCODE\(\w+, "(\w+)", "[^"]*",\s*(?:"[^"]*"\s*)+,\s*"([^"]*)"\)', text)
     return {name: types.split() for name, types in found}
 
 

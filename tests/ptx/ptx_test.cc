@@ -49,6 +49,7 @@ void RunCase(const std::string& path, uint64_t seed) {
   ASSERT_NE(in.address(), 0u);
   ASSERT_NE(out.address(), 0u);
   for (size_t i = 0; i < c.in.size(); ++i) in.words()[i] = c.in[i];
+  const BoundTextures textures(c.textures);
   std::unique_ptr<DeviceWords> memory;
   DeviceHeap heap(
       c.heap_bytes,

@@ -1,5 +1,5 @@
-// Copies of rectangles and boxes. Arrays are not supported yet.
-#include "farwarp/base/log.h"
+// Copies of rectangles and boxes, in memory and in arrays.
+#include "server/softgpu/api/array.h"
 #include "server/softgpu/api/copy.h"
 #include "server/softgpu/api/driver.h"
 #include "server/softgpu/api/graph_backend.h"
@@ -8,28 +8,23 @@ using namespace farwarp::softgpu;
 
 namespace {
 
-// Where one side of a copy begins.
-CUresult Origin(CUmemorytype type, const void* host, CUdeviceptr device, std::uint64_t* address,
-                Side* side) {
-  switch (type) {
-    case CU_MEMORYTYPE_HOST:
-      *address = reinterpret_cast<std::uint64_t>(host);
-      *side = Side::kHost;
-      return CUDA_SUCCESS;
-    case CU_MEMORYTYPE_DEVICE:
-      *address = device;
-      *side = Side::kDevice;
-      return CUDA_SUCCESS;
-    case CU_MEMORYTYPE_UNIFIED:
-      *address = device;
-      *side = Side::kAny;
-      return CUDA_SUCCESS;
-    case CU_MEMORYTYPE_ARRAY:
-      FARWARP_LOG(kWarn, "softgpu: copies with CUDA arrays are not supported yet");
-      return CUDA_ERROR_NOT_SUPPORTED;
-  }
-  return CUDA_ERROR_INVALID_VALUE;
-}
+// One side of a copy as the parameters have it. A pitch or a height of 0 stands for no gaps.
+struct Origin {
+  CUmemorytype type;
+  const void* host;
+  CUdeviceptr device;
+  CUarray array;
+  std::size_t x, y, z;
+  std::size_t pitch;
+  std::size_t height;
+};
+// What becomes of it.
+struct Place {
+  std::uint64_t address = 0;
+  Side side = Side::kDevice;
+  std::size_t pitch = 0;
+  std::size_t slice = 0;
+};
 
 // address + x + y * pitch + z * slice, or false on overflow.
 bool Advance(std::uint64_t* address, std::size_t x, std::size_t y, std::size_t pitch, std::size_t z,
@@ -41,51 +36,97 @@ bool Advance(std::uint64_t* address, std::size_t x, std::size_t y, std::size_t p
          !__builtin_add_overflow(*address, slices, address);
 }
 
-CUresult Describe(const CUDA_MEMCPY2D& p, Copy* copy) {
-  CUresult result = Origin(p.srcMemoryType, p.srcHost, p.srcDevice, &copy->from, &copy->from_side);
-  if (result != CUDA_SUCCESS) return result;
-  result = Origin(p.dstMemoryType, p.dstHost, p.dstDevice, &copy->to, &copy->to_side);
-  if (result != CUDA_SUCCESS) return result;
-  copy->width = p.WidthInBytes;
-  copy->height = p.Height;
-  // 0 stands for rows without a gap.
-  copy->from_pitch = p.srcPitch != 0 ? p.srcPitch : p.WidthInBytes;
-  copy->to_pitch = p.dstPitch != 0 ? p.dstPitch : p.WidthInBytes;
-  if (copy->from_pitch < p.srcXInBytes || copy->to_pitch < p.dstXInBytes ||
-      !Advance(&copy->from, p.srcXInBytes, p.srcY, copy->from_pitch, 0, 0) ||
-      !Advance(&copy->to, p.dstXInBytes, p.dstY, copy->to_pitch, 0, 0)) {
+bool Fits(std::uint64_t at, std::uint64_t count, std::uint64_t size) {
+  return at <= size && count <= size - at;
+}
+
+// The box must lie inside the array: pitch and height are the array's own.
+CUresult FindInArray(const Origin& origin, const Copy& box, Place* place) {
+  const std::shared_ptr<Array> array = Driver::Get()->arrays.Find(origin.array);
+  if (array == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (!Fits(origin.x, box.width, array->row_bytes) || !Fits(origin.y, box.height, array->rows) ||
+      !Fits(origin.z, box.depth, array->slices)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  place->pitch = array->row_bytes;
+  place->slice = array->slice_bytes;
+  place->address = array->address + origin.x + origin.y * place->pitch + origin.z * place->slice;
+  return CUDA_SUCCESS;
+}
+
+CUresult Find(const Origin& origin, const Copy& box, Place* place) {
+  switch (origin.type) {
+    case CU_MEMORYTYPE_HOST:
+      place->address = reinterpret_cast<std::uint64_t>(origin.host);
+      place->side = Side::kHost;
+      break;
+    case CU_MEMORYTYPE_DEVICE:
+      place->address = origin.device;
+      break;
+    case CU_MEMORYTYPE_UNIFIED:
+      place->address = origin.device;
+      place->side = Side::kAny;
+      break;
+    case CU_MEMORYTYPE_ARRAY:
+      return FindInArray(origin, box, place);
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
+  }
+  place->pitch = origin.pitch != 0 ? origin.pitch : box.width;
+  const std::size_t rows = origin.height != 0 ? origin.height : box.height;
+  if (__builtin_mul_overflow(place->pitch, rows, &place->slice) ||
+      (box.depth > 1 && rows < box.height) ||
+      !Advance(&place->address, origin.x, origin.y, place->pitch, origin.z, place->slice)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   return CUDA_SUCCESS;
 }
 
+CUresult Describe(const Origin& from, const Origin& to, Copy* copy) {
+  Place source, target;
+  CUresult result = Find(from, *copy, &source);
+  if (result == CUDA_SUCCESS) result = Find(to, *copy, &target);
+  if (result != CUDA_SUCCESS) return result;
+  copy->from = source.address;
+  copy->from_side = source.side;
+  copy->from_pitch = source.pitch;
+  copy->from_slice = source.slice;
+  copy->to = target.address;
+  copy->to_side = target.side;
+  copy->to_pitch = target.pitch;
+  copy->to_slice = target.slice;
+  return CUDA_SUCCESS;
+}
+
+CUresult Describe(const CUDA_MEMCPY2D& p, Copy* copy) {
+  copy->width = p.WidthInBytes;
+  copy->height = p.Height;
+  const auto beyond = [&](CUmemorytype type, std::size_t pitch, std::size_t x) {
+    return type != CU_MEMORYTYPE_ARRAY && (pitch != 0 ? pitch : p.WidthInBytes) < x;
+  };
+  if (beyond(p.srcMemoryType, p.srcPitch, p.srcXInBytes) ||
+      beyond(p.dstMemoryType, p.dstPitch, p.dstXInBytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  return Describe({p.srcMemoryType, p.srcHost, p.srcDevice, p.srcArray, p.srcXInBytes, p.srcY, 0,
+                   p.srcPitch, 0},
+                  {p.dstMemoryType, p.dstHost, p.dstDevice, p.dstArray, p.dstXInBytes, p.dstY, 0,
+                   p.dstPitch, 0},
+                  copy);
+}
+
 // CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER share these fields.
 template <typename Parameters>
 CUresult DescribeBox(const Parameters& p, Copy* copy) {
-  CUresult result = Origin(p.srcMemoryType, p.srcHost, p.srcDevice, &copy->from, &copy->from_side);
-  if (result != CUDA_SUCCESS) return result;
-  result = Origin(p.dstMemoryType, p.dstHost, p.dstDevice, &copy->to, &copy->to_side);
-  if (result != CUDA_SUCCESS) return result;
   if (p.srcLOD != 0 || p.dstLOD != 0) return CUDA_ERROR_INVALID_VALUE;
   copy->width = p.WidthInBytes;
   copy->height = p.Height;
   copy->depth = p.Depth;
-  copy->from_pitch = p.srcPitch != 0 ? p.srcPitch : p.WidthInBytes;
-  copy->to_pitch = p.dstPitch != 0 ? p.dstPitch : p.WidthInBytes;
-  const std::size_t from_rows = p.srcHeight != 0 ? p.srcHeight : p.Height;
-  const std::size_t to_rows = p.dstHeight != 0 ? p.dstHeight : p.Height;
-  if (__builtin_mul_overflow(copy->from_pitch, from_rows, &copy->from_slice) ||
-      __builtin_mul_overflow(copy->to_pitch, to_rows, &copy->to_slice)) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  if (copy->depth > 1 && (from_rows < p.Height || to_rows < p.Height)) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  if (!Advance(&copy->from, p.srcXInBytes, p.srcY, copy->from_pitch, p.srcZ, copy->from_slice) ||
-      !Advance(&copy->to, p.dstXInBytes, p.dstY, copy->to_pitch, p.dstZ, copy->to_slice)) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  return CUDA_SUCCESS;
+  return Describe({p.srcMemoryType, p.srcHost, p.srcDevice, p.srcArray, p.srcXInBytes, p.srcY,
+                   p.srcZ, p.srcPitch, p.srcHeight},
+                  {p.dstMemoryType, p.dstHost, p.dstDevice, p.dstArray, p.dstXInBytes, p.dstY,
+                   p.dstZ, p.dstPitch, p.dstHeight},
+                  copy);
 }
 
 // The same as a box of one slice.

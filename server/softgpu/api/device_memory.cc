@@ -13,7 +13,8 @@ std::uint64_t UpToPage(std::uint64_t bytes) {
 }
 
 bool IsCharged(MemoryKind kind) {
-  return kind == MemoryKind::kDevice || kind == MemoryKind::kVariable;
+  return kind == MemoryKind::kDevice || kind == MemoryKind::kVariable ||
+         kind == MemoryKind::kArray;
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ void Driver::DestroyContext(const std::shared_ptr<Context>& context) {
   modules.RemoveIf(mine);
   context->Synchronize(nullptr);
   context->heap().Close();
+  ForgetTextures(*this, context->id());
   for (const Allocation& allocation : allocations.RemoveOwnedBy(context->id())) {
     FreeMemory(*this, allocation);
   }

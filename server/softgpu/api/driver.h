@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/driver_api.h"
+#include "server/softgpu/api/array.h"
 #include "server/softgpu/api/config.h"
 #include "server/softgpu/api/context.h"
 #include "server/softgpu/api/device.h"
@@ -69,6 +70,9 @@ class Driver {
   HandleTable<LinkState, CUlinkState, HandleKind::kLink> links;
   HandleTable<PhysicalMemory::Extent, CUmemGenericAllocationHandle, HandleKind::kMemory> memories;
   HandleTable<MemoryPool, CUmemoryPool, HandleKind::kPool> pools;
+  HandleTable<Array, CUarray, HandleKind::kArray> arrays;
+  HandleTable<TextureObject, CUtexObject, HandleKind::kTexture> textures;
+  HandleTable<SurfaceObject, CUsurfObject, HandleKind::kSurface> surfaces;
   std::vector<std::unique_ptr<Device>> devices;
 
  private:

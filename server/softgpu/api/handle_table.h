@@ -27,6 +27,9 @@ enum class HandleKind : std::uint8_t {
   kMemory,
   kPool,
   kLink,
+  kArray,
+  kTexture,
+  kSurface,
 };
 
 // Any handle as a number: bits 56-63 kind, 32-55 generation, 0-31 index + 1.

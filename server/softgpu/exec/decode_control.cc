@@ -183,6 +183,16 @@ void FunctionDecoder::One(const Instruction& i) {
       return TilesOf(i);
     case Opcode::kMovmatrix:
       return Arithmetic(i, TransposeTile);
+    case Opcode::kTex:
+    case Opcode::kTld4:
+      return TextureOf(i);
+    case Opcode::kTxq:
+    case Opcode::kSuq:
+      return TextureQueryOf(i);
+    case Opcode::kSuld:
+    case Opcode::kSust:
+    case Opcode::kSured:
+      return SurfaceOf(i);
     case Opcode::kCall:
       return CallOf(i);
     case Opcode::kAlloca:

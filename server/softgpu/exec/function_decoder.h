@@ -1,6 +1,6 @@
 // FunctionDecoder: one function's way from the syntax tree to decoded instructions. Used by
 // decoder.cc alone; its parts by topic are decode_memory.cc, decode_values.cc,
-// decode_matrix.cc, decode_video.cc and decode_control.cc. One thread.
+// decode_matrix.cc, decode_texture.cc, decode_video.cc and decode_control.cc. One thread.
 #pragma once
 
 #include <bit>
@@ -12,6 +12,7 @@
 
 #include "server/softgpu/exec/decoder.h"
 #include "server/softgpu/warp/handlers.h"
+#include "server/softgpu/warp/texture_sample.h"
 
 namespace farwarp::softgpu {
 
@@ -355,6 +356,7 @@ class FunctionDecoder {
       Error(operand.at, "expected an address in brackets");
       return address;
     }
+    if (!operand.elements.empty()) Error(operand.at, "only textures and surfaces have coordinates");
     if (operand.reg != kNoIndex) {
       const uint32_t bytes = RegisterBytes(ast_.registers[operand.reg].type);
       if (bytes != 4 && bytes != 8) Error(operand.at, "an address register has 32 or 64 bits");
@@ -427,6 +429,13 @@ class FunctionDecoder {
   uint32_t MatrixIndex(const Instruction& i, const MatrixForm& form);
   bool Registers(const Instruction& i, const Operand& operand, Type type, bool written,
                  size_t count, std::vector<uint32_t>& slots);
+  void TextureOf(const Instruction& i);
+  void TextureQueryOf(const Instruction& i);
+  void SurfaceOf(const Instruction& i);
+  bool TextureNumber(const Instruction& i, const Operand& address, size_t parts, uint32_t* slot);
+  bool CoordinatesTo(const Instruction& i, const Operand& vector, TextureShape shape, Type type,
+                     std::vector<uint32_t>& slots);
+  uint32_t KeepSlots(const std::vector<uint32_t>& slots);
   void CallOf(const Instruction& i);
   bool PlaceArguments(const Instruction& i, CallSite& site);
   void IndirectCallOf(const Instruction& i, CallSite site);

@@ -23,6 +23,7 @@ enum class MemoryKind {
   kRegistered,  // cuMemHostRegister: the application's own memory.
   kMapped,      // cuMemMap.
   kVariable,    // .global and .const variables of a module.
+  kArray,       // The texels of a CUDA array.
 };
 
 struct Allocation {

@@ -275,7 +275,7 @@ class BodyParser : public ParserBase {
       Fail(token_, "operand is nested too deeply");
       return operand;
     }
-    if (Accept('[')) return ParseAddress(operand);
+    if (Accept('[')) return ParseAddress(operand, depth);
     if (Accept('{')) {
       operand.kind = Operand::Kind::kVector;
       if (Accept('}')) return operand;
@@ -351,7 +351,7 @@ class BodyParser : public ParserBase {
     return total;
   }
 
-  Operand ParseAddress(Operand operand) {
+  Operand ParseAddress(Operand operand, int depth) {
     if (token_.kind == Tok::kInt) {
       operand.value = token_.value;
       Advance();
@@ -362,7 +362,11 @@ class BodyParser : public ParserBase {
       ResolveName(operand, name.text);
       operand.value = Offset();
     }
-    if (token_.Is(',')) Fail(token_, "addresses with coordinates are not supported yet");
+    // Of textures and surfaces: coordinates, and a sampler before them.
+    while (!failed() && Accept(',')) {
+      if (operand.elements.size() == 2) Fail(token_, "too many parts of an address");
+      operand.elements.push_back(ParseOperand(depth + 1));
+    }
     operand.kind = Operand::Kind::kAddress;
     Expect(']');
     return operand;

@@ -119,6 +119,15 @@ void StoreTiles(Warp& warp, const Ins& ins);      // stmatrix
 void StoreByteTiles(Warp& warp, const Ins& ins);  // stmatrix of 16 x 8 bytes, transposed
 void TransposeTile(Warp& warp, const Ins& ins);   // movmatrix: d, a
 
+// Textures and surfaces: a is the register with the number, imm a form (texture_form.h), slots the
+// coordinates and, from `target` on, the data.
+void TextureFetch(Warp& warp, const Ins& ins);   // tex, tld4
+void QueryTexture(Warp& warp, const Ins& ins);   // txq; d
+void QuerySurface(Warp& warp, const Ins& ins);   // suq; d
+void SurfaceLoad(Warp& warp, const Ins& ins);    // suld
+void SurfaceStore(Warp& warp, const Ins& ins);   // sust
+void SurfaceReduce(Warp& warp, const Ins& ins);  // sured
+
 // Special registers by name ("%tid.x"); nullptr if unknown.
 Handler FindSpecial(std::string_view name, uint32_t register_bytes);
 

@@ -121,7 +121,7 @@ TEST_F(MemoryTest, RectanglesAndBoxes) {
   copy.dstPitch = ~size_t{0} / 2;
   EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&copy));
   copy.dstMemoryType = CU_MEMORYTYPE_ARRAY;
-  EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuMemcpy2D_v2(&copy));
+  EXPECT_CU(CUDA_ERROR_INVALID_HANDLE, cuMemcpy2D_v2(&copy));
 }
 
 TEST_F(MemoryTest, FillsOfAllWidths) {

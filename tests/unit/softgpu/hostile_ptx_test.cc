@@ -51,6 +51,19 @@ TEST(HostilePtx, AnInstructionThatIsRefusedIsNoTargetOfLabels) {
 
 TEST(HostilePtx, OperandsNestOnlySoDeep) {
   EXPECT_NE(ErrorOf(Body("mov.b64 %rd1, " + std::string(1 << 20, '{') + ";")), "");
+  std::string coordinates;
+  for (int i = 0; i < 1 << 18; ++i) coordinates += "[%rd1, ";
+  EXPECT_NE(ErrorOf(Body("ld.global.b32 %r1, " + coordinates + ";")), "");
+  EXPECT_NE(ErrorOf(Body("ld.global.b32 %r1, [%rd1, {%r2}];")), "");
+  EXPECT_NE(ErrorOf(Body("suld.b.2d.b32.trap %r1, [%rd1, {%r2, [%rd1, {%r2, %r2}]}];")), "");
+  EXPECT_NE(ErrorOf(Body("suld.b.2d.v4.b64.trap {%rd1, %rd1, %rd1, %rd1}, [%rd1, {%r2, %r2}];")),
+            "");
+  EXPECT_NE(ErrorOf(Body("suld.b.1d.b32.trap %r1, [%rd1, {%r2, %r2}];")), "");
+  EXPECT_NE(ErrorOf(Body("suld.b.1d.b32.trap %r1, [%r1, {%r2}];")), "");
+  EXPECT_NE(ErrorOf(Body("sured.b.1d.b32.trap [%rd1, {%r2}], %r1;")), "");
+  EXPECT_NE(ErrorOf(Body("tex.2d.v4.s32.s32 {%r1, %r1, %r1}, [%rd1, {%r2, %r2}];")), "");
+  EXPECT_NE(ErrorOf(Body("tex.2d.v4.s32.s32 {%r1, %r1, %r1, %r1}, [%rd1];")), "");
+  EXPECT_EQ(ErrorOf(Body("tex.2d.v4.s32.s32 {%r1, %r1, %r1, %r1}, [%rd1, {%r2, %r2}];")), "");
   std::string pairs;
   for (int i = 0; i < 1 << 18; ++i) pairs += "%p1|";
   EXPECT_NE(ErrorOf(Body("setp.eq.u32 " + pairs + "%p1, %r1, %r2;")), "");
