@@ -1,6 +1,9 @@
 // Launches: checks a configuration as CUDA does, packs the parameters, queues the kernel, and turns
 // the engine's faults into CUDA's errors.
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
+#include <tuple>
 #include <vector>
 
 #include "farwarp/base/log.h"
@@ -116,6 +119,36 @@ class GridWorkspace {
   std::uint64_t address_ = 0;
 };
 
+// What a wrong address may have been meant for: "; nearest is the allocation of 400 bytes at 0x…,
+// whose end is 4 bytes before".
+std::string NearestText(Driver& driver, Context& context, const Fault& fault) {
+  const std::uint64_t address = fault.address;
+  if (!fault.device_address || (address & driver.space.mask()) != driver.space.base()) return "";
+  std::uint64_t begin = 0;
+  std::uint64_t bytes = 0;
+  if (const auto block = context.heap().BlockAt(address)) {
+    std::tie(begin, bytes) = *block;
+  } else if (const auto found = driver.allocations.Nearest(address)) {
+    begin = found->address;
+    bytes = found->bytes;
+  } else {
+    return "; nothing is allocated";
+  }
+  char where[64];
+  if (address < begin) {
+    std::snprintf(where, sizeof where, "begins %" PRIu64 " bytes behind", begin - address);
+  } else if (address - begin < bytes) {
+    std::snprintf(where, sizeof where, "holds it at offset %" PRIu64, address - begin);
+  } else {
+    std::snprintf(where, sizeof where, "ended %" PRIu64 " bytes before", address - begin - bytes);
+  }
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "; the nearest allocation, %" PRIu64 " bytes at 0x%" PRIx64 ", %s", bytes, begin,
+                where);
+  return text;
+}
+
 // Runs on an executor thread. The parts it needs are kept alive by the work's body.
 void Execute(Driver& driver, const Function& function, const Shape& shape,
              const std::vector<std::byte>& params) {
@@ -142,8 +175,9 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
     // Not at fault itself: its context has failed already, and why is in the log.
     FARWARP_LOG(kInfo, "softgpu: device %d: %s", context.device().ordinal(), fault.text.c_str());
   } else {
-    FARWARP_LOG(kError, "softgpu: device %d: %s: %s", context.device().ordinal(),
-                FaultKindName(fault.kind), fault.text.c_str());
+    FARWARP_LOG(kError, "softgpu: device %d: %s: %s%s", context.device().ordinal(),
+                FaultKindName(fault.kind), fault.text.c_str(),
+                NearestText(driver, context, fault).c_str());
   }
   context.Fail(ResultOf(fault.kind));
 }

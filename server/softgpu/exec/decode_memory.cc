@@ -3,6 +3,51 @@
 
 namespace farwarp::softgpu {
 
+namespace {
+
+AccessKind AccessOf(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kLd:
+    case Opcode::kLdu:
+      return AccessKind::kRead;
+    case Opcode::kSt:
+      return AccessKind::kWrite;
+    case Opcode::kAtom:
+    case Opcode::kRed:
+      return AccessKind::kAtomic;
+    default:
+      return AccessKind::kNone;
+  }
+}
+
+const char* SpaceNameOf(const Instruction& i) {
+  if (i.Has(Mod::kGlobal)) return "global";
+  if (i.Has(Mod::kShared) || i.Has(Mod::kSharedCta) || i.Has(Mod::kSharedCluster)) return "shared";
+  if (i.Has(Mod::kLocal)) return "local";
+  if (i.Has(Mod::kConst)) return "constant";
+  if (i.Has(Mod::kParam)) return "parameter";
+  return "generic";
+}
+
+}  // namespace
+
+// The text of an instruction goes up to its semicolon, which the parser has seen.
+SourceNote FunctionDecoder::NoteOf(const Instruction& i) const {
+  constexpr size_t kMaxText = 120;
+  SourceNote note;
+  note.ins = static_cast<uint32_t>(kernel_.code.size());
+  note.access = AccessOf(i.opcode);
+  if (note.access != AccessKind::kNone) {
+    note.bytes = TypeBytes(i.type()) * VectorOf(i);
+    note.space = SpaceNameOf(i);
+  }
+  const char* const begin = i.at.text.data();
+  size_t length = 0;
+  while (length < kMaxText && begin[length] != ';' && begin[length] != '\n') ++length;
+  note.text = {begin, length};
+  return note;
+}
+
 void FunctionDecoder::Memory(const Instruction& i, bool load) {
   const Operand& value = i.operands[load ? 0 : 1];
   const Address address = Resolve(i, i.operands[load ? 1 : 0]);

@@ -53,6 +53,7 @@ Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& function,
     if (status.ok()) continue;
     if (!build.functions[number].optional) return status;
     kernel->code.resize(begin);
+    std::erase_if(kernel->notes, [=](const SourceNote& note) { return note.ins >= begin; });
     std::erase_if(build.dynamic_in_code, [=](size_t k) { return k >= begin; });
     std::erase_if(build.dynamic_constants, [=](const auto& c) { return c.function == number; });
     FunctionDecoder(build, body, number).Refuse(status);

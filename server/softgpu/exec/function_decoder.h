@@ -77,6 +77,7 @@ class FunctionDecoder {
     for (const Instruction& instruction : ast_.code) {
       starts_.push_back(static_cast<uint32_t>(kernel_.code.size()));
       temps_used_ = 0;
+      kernel_.notes.push_back(NoteOf(instruction));
       if (!error_.empty()) return Status::Invalid(error_);
       One(instruction);
     }
@@ -407,6 +408,7 @@ class FunctionDecoder {
     return i.Has(Mod::kV8) ? 8 : i.Has(Mod::kV4) ? 4 : i.Has(Mod::kV2) ? 2 : 1;
   }
 
+  SourceNote NoteOf(const Instruction& i) const;
   void One(const Instruction& i);
   void Memory(const Instruction& i, bool load);
   void Atomic(const Instruction& i);

@@ -1,13 +1,17 @@
 #include "server/softgpu/exec/guard.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <iterator>
 #include <mutex>
 #include <new>
 
 #include "server/softgpu/memory/address_space.h"
+#include "server/softgpu/warp/access.h"
 
 namespace farwarp::softgpu {
 namespace {
@@ -111,17 +115,55 @@ std::string Text(const Dim3& d) {
   return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")";
 }
 
+// The note of the instruction that the warp was at, null if it is not known.
+const SourceNote* NoteAt(const DecodedKernel& kernel, uint32_t ins) {
+  const auto behind =
+      std::upper_bound(kernel.notes.begin(), kernel.notes.end(), ins,
+                       [](uint32_t number, const SourceNote& note) { return number < note.ins; });
+  return behind == kernel.notes.begin() ? nullptr : &*std::prev(behind);
+}
+
+// The lane whose access the processor refused: one whose address is the one that it named.
+uint32_t LaneAt(Warp& warp, const Ins& ins, const SourceNote& note, uint64_t address) {
+  if (note.access == AccessKind::kNone) return 0;
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    if ((warp.active >> lane & 1) != 0 && address - AddressOfLane(warp, ins, lane) < note.bytes) {
+      return 1u << lane;
+    }
+  }
+  return 0;
+}
+
+// ": 'st.global.f32 [%rd1], %f1' writes 4 bytes of global memory"
+std::string InstructionText(const SourceNote& note) {
+  std::string text = ": '" + std::string(note.text) + "'";
+  const char* const verb = note.access == AccessKind::kRead    ? " reads "
+                           : note.access == AccessKind::kWrite ? " writes "
+                                                               : " updates ";
+  if (note.access != AccessKind::kNone)
+    text += verb + std::to_string(note.bytes) + " bytes of " + note.space + " memory";
+  return text;
+}
+
 void Describe(Block& block) {
   Fault& fault = block.fault;
   fault.kind = state.kind;
   fault.kernel = block.kernel->name;
   fault.block = block.id;
   fault.address = state.address;
+  const SourceNote* note = nullptr;
   if (state.warp != nullptr) {
-    const Warp& warp = *state.warp;
+    Warp& warp = *state.warp;
     // The program counter already points behind the instruction.
-    fault.ptx_line = block.kernel->code[warp.pc == 0 ? 0 : warp.pc - 1].line;
-    const uint32_t lanes = state.lanes != 0 ? state.lanes : warp.active;
+    const uint32_t at = warp.pc == 0 ? 0 : warp.pc - 1;
+    const Ins& ins = block.kernel->code[at];
+    fault.ptx_line = ins.line;
+    note = NoteAt(*block.kernel, at);
+    if (note != nullptr && note->access != AccessKind::kNone)
+      fault.device_address = std::strcmp(note->space, "shared") != 0;
+    uint32_t lanes = state.lanes;
+    if (lanes == 0 && note != nullptr) lanes = LaneAt(warp, ins, *note, state.address);
+    if (lanes == 0) lanes = warp.active;
     const auto lane = lanes == 0 ? 0u : static_cast<uint32_t>(__builtin_ctz(lanes));
     fault.thread = ThreadOf(block, warp.index * kLanes + lane);
   }
@@ -130,6 +172,7 @@ void Describe(Block& block) {
   fault.text = std::string(state.what) + " " + address + " in kernel " + fault.kernel + ", block " +
                Text(fault.block) + ", thread " + Text(fault.thread) + ", ptx line " +
                std::to_string(fault.ptx_line);
+  if (note != nullptr) fault.text += InstructionText(*note);
 }
 
 }  // namespace

@@ -66,7 +66,8 @@ struct Fault {
   Dim3 thread{0, 0, 0};
   uint32_t ptx_line = 0;
   uint64_t address = 0;
-  std::string text;  // One sentence with all of the above.
+  bool device_address = false;  // Of an access to memory that is not a block's own.
+  std::string text;             // One sentence with all of the above, and the instruction.
 
   bool ok() const noexcept { return kind == FaultKind::kNone; }
 };

@@ -47,6 +47,20 @@ std::optional<Allocation> AllocationMap::Find(std::uint64_t address) const {
   return found->second;
 }
 
+std::optional<Allocation> AllocationMap::Nearest(std::uint64_t address) const {
+  const MutexLock lock(mutex_);
+  const auto behind = by_address_.upper_bound(address);
+  if (behind == by_address_.begin()) {
+    return behind == by_address_.end() ? std::nullopt : std::optional(behind->second);
+  }
+  const auto before = std::prev(behind);
+  if (behind == by_address_.end() || address < before->second.end() ||
+      address - before->second.end() <= behind->first - address) {
+    return before->second;
+  }
+  return behind->second;
+}
+
 bool AllocationMap::Covers(std::uint64_t address, std::uint64_t bytes, bool write) const {
   const MutexLock lock(mutex_);
   auto found = At(address);

@@ -54,6 +54,9 @@ class AllocationMap {
   // As above, but only if it is of that kind.
   std::optional<Allocation> Remove(std::uint64_t address, MemoryKind kind) EXCLUDES(mutex_);
   std::optional<Allocation> Find(std::uint64_t address) const EXCLUDES(mutex_);
+  // What an address may have been meant for: the allocation that holds it or whose begin or end is
+  // nearest. Nothing if there is none.
+  std::optional<Allocation> Nearest(std::uint64_t address) const EXCLUDES(mutex_);
   // Whether [address, address + bytes) is allocated without a gap; copies may run over the seam of
   // two neighbouring VMM mappings. With `write`, whether it may be written too.
   bool Covers(std::uint64_t address, std::uint64_t bytes, bool write) const EXCLUDES(mutex_);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,9 @@ using Handler = void (*)(Warp& warp, const Ins& ins);
 
 inline constexpr uint32_t kNoSlot = ~uint32_t{0};
 inline constexpr uint32_t kLanes = 32;
+
+// How an instruction uses memory.
+enum class AccessKind : uint8_t { kNone, kRead, kWrite, kAtomic };
 
 struct alignas(64) Ins {
   Handler run = nullptr;
@@ -59,6 +63,15 @@ struct CallSite {
   std::vector<uint32_t> returns;
 };
 
+// What a message says about an instruction of the text: it begins at Ins number `ins`.
+struct SourceNote {
+  uint32_t ins = 0;
+  AccessKind access = AccessKind::kNone;
+  uint32_t bytes = 0;      // Of one lane's access.
+  const char* space = "";  // "global", "generic", ....
+  std::string_view text;   // "st.global.f32 [%rd1], %f1", in the module's text.
+};
+
 struct DecodedKernel {
   std::string name;
   std::vector<Ins> code;
@@ -67,6 +80,7 @@ struct DecodedKernel {
   std::vector<CallSite> calls;
   std::vector<MatrixForm> matrices;  // Each once; Ins::target's lower half is an index.
   std::vector<CallTargets> call_targets;
+  std::vector<SourceNote> notes;  // Ascending.
   uint32_t static_shared_bytes = 0;
   uint64_t local_bytes = 0;  // Of the kernel alone.
   uint64_t stack_bytes = 0;  // Of the kernel and the deepest calls, those of recursion once.

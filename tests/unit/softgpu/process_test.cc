@@ -70,6 +70,7 @@ int InChild(const char* config, const std::function<int()>& body) {
   const pid_t child = fork();
   if (child == 0) {
     setenv("FARWARP_SOFTGPU", config, 1);
+    setenv("FARWARP_LOG", "error", 1);
     library = dlopen(FARWARP_SOFTGPU_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) _exit(91);
     std::exit(body());
@@ -168,6 +169,58 @@ TEST(Process, TheWatchdogIsConfigured) {
               REQUIRE(CU(cuCtxDestroy_v2)(again.context()) == CUDA_SUCCESS);
               return 7;
             }));
+}
+
+// A store of thread 3 to 8 bytes behind what was allocated.
+constexpr char kBehind[] = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry behind(.param .u64 at)
+{
+  .reg .pred %p<2>;
+  .reg .b32 %r<2>;
+  .reg .b64 %rd<2>;
+  ld.param.u64 %rd1, [at];
+  mov.u32 %r1, %tid.x;
+  setp.eq.u32 %p1, %r1, 3;
+  @%p1 st.global.u16 [%rd1+4104], 7;
+  ret;
+}
+)";
+
+TEST(Process, AFaultIsDescribedInTheLog) {
+  char path[] = "/tmp/farwarp_fault_XXXXXX";
+  const int file = mkstemp(path);
+  ASSERT_GE(file, 0);
+  unlink(path);
+  EXPECT_EQ(7, InChild("memory=64MiB", [file] {
+              REQUIRE(dup2(file, STDERR_FILENO) == STDERR_FILENO);
+              REQUIRE(CU(cuInit)(0) == CUDA_SUCCESS);
+              CUcontext context = nullptr;
+              REQUIRE(CU(cuCtxCreate_v2)(&context, 0, 0) == CUDA_SUCCESS);
+              CUdeviceptr memory = 0;
+              REQUIRE(CU(cuMemAlloc_v2)(&memory, 4096) == CUDA_SUCCESS);
+              CUmodule module = nullptr;
+              CUfunction behind = nullptr;
+              REQUIRE(CU(cuModuleLoadData)(&module, kBehind) == CUDA_SUCCESS);
+              REQUIRE(CU(cuModuleGetFunction)(&behind, module, "behind") == CUDA_SUCCESS);
+              void* params[] = {&memory};
+              REQUIRE(CU(cuLaunchKernel)(behind, 1, 1, 1, 32, 1, 1, 0, nullptr, params, nullptr) ==
+                      CUDA_SUCCESS);
+              REQUIRE(CU(cuCtxSynchronize)() == CUDA_ERROR_ILLEGAL_ADDRESS);
+              return 7;
+            }));
+  char text[4096] = "";
+  ASSERT_GT(pread(file, text, sizeof text - 1, 0), 0);
+  close(file);
+  const std::string log = text;
+  for (const char* part :
+       {"illegal address 0x", "in kernel behind, block (0,0,0), thread (3,0,0), ptx line 13",
+        "'st.global.u16 [%rd1+4104], 7' writes 2 bytes of global memory",
+        "; the nearest allocation, 4096 bytes at 0x", ", ended 8 bytes before"}) {
+    EXPECT_NE(log.find(part), std::string::npos) << part << " is not in: " << log;
+  }
 }
 
 TEST(Process, AWrongConfigurationIsRefused) {
