@@ -15,7 +15,7 @@ class Session;
 CUresult EnterCall(Session** session) noexcept;
 
 // The value that travels for a stream argument; see stream.h.
-CUstream WireStream(CUstream stream, bool per_thread) noexcept;
+CUstream WireStream(CUstream stream, bool per_thread);
 
 // A handle of `kind`, or a null one if too many are alive. The kinds of object_table.h are not
 // minted here.

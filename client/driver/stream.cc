@@ -138,7 +138,7 @@ CUresult ResolveForWork(const Caller& caller, CUstream stream, NullStream null, 
   return WaitForCopies(*caller.process, *use);
 }
 
-CUstream WireStream(CUstream stream, bool per_thread) noexcept {
+CUstream WireStream(CUstream stream, bool per_thread) {
   Caller caller;
   if (EnterContext(&caller) != CUDA_SUCCESS) return stream;
   StreamUse use;

@@ -57,7 +57,7 @@ CUresult ResolveStream(const Caller& caller, CUstream stream, NullStream null, S
 // ResolveStream for a stream that is about to be given work: orders it after synchronous copies.
 CUresult ResolveForWork(const Caller& caller, CUstream stream, NullStream null, StreamUse* use);
 // For generated encoders: the wire value, or the argument unchanged if it is no stream.
-CUstream WireStream(CUstream stream, bool per_thread) noexcept;
+CUstream WireStream(CUstream stream, bool per_thread);
 
 // A synchronous host-to-device copy has been posted to the legacy stream of `context`.
 CUresult NoteSynchronousCopy(Process& process, wire::Handle context_handle, Context& context);

@@ -61,7 +61,7 @@ CUresult EnterCall(Session** session) noexcept {
   return CUDA_SUCCESS;
 }
 
-CUstream WireStream(CUstream stream, bool per_thread) noexcept {
+CUstream WireStream(CUstream stream, bool per_thread) {
   return stream == nullptr && per_thread ? reinterpret_cast<CUstream>(std::uintptr_t{2}) : stream;
 }
 
