@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "client/driver/arrays.h"
 #include "client/driver/managed.h"
 #include "client/driver/pools.h"
 #include "client/driver/process.h"
@@ -88,6 +89,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
   const CUresult result = EndOnServer(process, handle, context, reset_primary);
   process.arrivals().EndContext(handle.bits(), process.arrivals().Mark());
   process.managed().DropOwnedBy(handle.bits());
+  process.arrays().DropContext(handle);
   context.device->memory.FreeOwnedBy(handle.bits());
   process.pools().DropGone();
   process.host.DropOwnedBy(handle.bits());

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "client/driver/arrays.h"
 #include "client/driver/callbacks.h"
 #include "client/driver/grant_source.h"
 #include "client/driver/graph_backend.h"
@@ -134,6 +135,7 @@ Process::Process()
       pools_(std::make_unique<Pools>(*this)),
       managed_(std::make_unique<Managed>(*this)),
       vmm_(std::make_unique<Vmm>(*this)),
+      arrays_(std::make_unique<Arrays>(*this)),
       graph_layer_(std::make_unique<GraphLayer>(*this)),
       graphs_(&graph_layer_->graphs()),
       launch_blocking_(Flag("CUDA_LAUNCH_BLOCKING")) {}

@@ -33,6 +33,7 @@
 
 namespace farwarp::client {
 
+class Arrays;
 class Callbacks;
 class GraphLayer;
 class Pools;
@@ -129,6 +130,7 @@ class Process {
   Pools& pools() noexcept { return *pools_; }
   Managed& managed() noexcept { return *managed_; }
   Vmm& vmm() noexcept { return *vmm_; }
+  Arrays& arrays() noexcept { return *arrays_; }
 
  private:
   Process();
@@ -149,6 +151,7 @@ class Process {
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<Managed> managed_;
   std::unique_ptr<Vmm> vmm_;
+  std::unique_ptr<Arrays> arrays_;
   std::unique_ptr<GraphLayer> graph_layer_;
   graph::Graphs* const graphs_;
   bool launch_blocking_ = false;

@@ -146,7 +146,7 @@ MEANINGS = [
     (INTERNAL, "// limit:i32 →", "// limit:u32 →", {"GetLimit"}),
     (INTERNAL, "kGetLimit = 0x10016,", "kGetLimit =\n      0x10016,", set()),
     (INTERNAL, "; the stream goes on", "; and on goes the stream", set()),
-    (INTERNAL, "plane  := address:u64", "plane  := address:u32", COPIES | {"GraphNodes"}),
+    (INTERNAL, "plane  := address:u64", "plane  := address:u32", COPIES | {"CopyToArray", "CopyFromArray", "GraphNodes"}),
     (INTERNAL, "//   size:u32)*", "//   size:u64)*", KERNELS),  # On the second line of a definition.
     (INTERNAL, "//           (id:i32 value[64])*", "//           (id:i32 value[32])*", {"Launch"}),
     (INTERNAL, "walltime_us:u64", "walltime_us:u32", {"Link", "LoadModule", "LoadLibrary"}),

@@ -111,6 +111,21 @@ enum class InternalCommand : std::uint32_t {
   kDestroyGraph = 0x10072,  // graph:u64
   kLaunchGraph = 0x10073,   // graph:u64 stream count:u64 transfer:u64*
   kUploadGraph = 0x10074,   // graph:u64 stream
+
+  // CUDA arrays, paid with credit (ArrayBytes), and what kernels read and write through numbers
+  // that the driver chooses. Positions in an array count bytes, rows and slices.
+  //   texture := kind:u32 array:handle-or-0 address:u64 format:u32 channels:u32 width:u64
+  //              height:u64 pitch:u64      (CUresourcetype; of linear memory the width is in bytes)
+  kCreateArray = 0x10080,    // array:handle vgpu:u32 ArrayShape — asks
+  kDestroyArray = 0x10081,   // array:handle
+  kCopyToArray = 0x10082,    // stream extent array:handle x:u64 y:u64 z:u64 from:plane
+  kCopyFromArray = 0x10083,  // stream extent array:handle x:u64 y:u64 z:u64 to:plane
+  kCopyBetweenArrays =
+      0x10084,  // stream extent to:handle x:u64 y:u64 z:u64 from:handle x:u64 y:u64 z:u64
+  kCreateTexture = 0x10085,   // texture TextureSampler → number:u64 — asks
+  kDestroyTexture = 0x10086,  // number:u64
+  kCreateSurface = 0x10087,   // array:handle → number:u64 — asks
+  kDestroySurface = 0x10088,  // number:u64
 };
 
 enum class GraphNodeKind : std::uint32_t {
@@ -145,6 +160,66 @@ struct LaunchShape {
 };
 static_assert(sizeof(LaunchShape) == 32);
 inline constexpr std::uint32_t kLaunchCooperative = 1;
+
+// CUDA_ARRAY3D_DESCRIPTOR.
+struct ArrayShape {
+  std::uint64_t width;  // Texels.
+  std::uint64_t height;
+  std::uint64_t depth;
+  std::uint32_t format;
+  std::uint32_t channels;
+  std::uint32_t flags;
+  std::uint32_t reserved;
+};
+static_assert(sizeof(ArrayShape) == 40);
+
+// CUDA_TEXTURE_DESC.
+struct TextureSampler {
+  std::uint32_t address_mode[3];
+  std::uint32_t filter_mode;
+  std::uint32_t flags;
+  std::uint32_t max_anisotropy;
+  std::uint32_t mipmap_filter_mode;
+  float mipmap_level_bias;
+  float min_mipmap_level;
+  float max_mipmap_level;
+  float border[4];
+};
+static_assert(sizeof(TextureSampler) == 56);
+
+// Bytes of one channel; 0 for formats that arrays here do not have.
+constexpr std::uint64_t ChannelBytes(std::uint32_t format) {
+  switch (format) {
+    case 0x01:  // CU_AD_FORMAT_UNSIGNED_INT8
+    case 0x08:
+      return 1;
+    case 0x02:
+    case 0x09:
+    case 0x10:  // HALF
+      return 2;
+    case 0x03:
+    case 0x0a:
+    case 0x20:  // FLOAT
+      return 4;
+    default:
+      return 0;
+  }
+}
+
+// What an array costs: devices keep texels in tiles of 64 bytes by 8 rows and give out whole pages.
+// 0 for what no array can be.
+constexpr std::uint64_t ArrayBytes(const ArrayShape& shape) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 18;
+  const std::uint64_t texel = ChannelBytes(shape.format) * shape.channels;
+  if (texel == 0 || shape.channels > 4 || shape.width == 0 || shape.width > kMost ||
+      shape.height > kMost || shape.depth > kMost) {
+    return 0;
+  }
+  const std::uint64_t row = (shape.width * texel + 63) / 64 * 64;
+  const std::uint64_t rows = shape.height == 0 ? 1 : (shape.height + 7) / 8 * 8;
+  const std::uint64_t slices = shape.depth == 0 ? 1 : shape.depth;
+  return (row * rows * slices + 0xffff) / 0x10000 * 0x10000;
+}
 
 // Rows of a two- or three-dimensional copy, on either side.
 struct CopyExtent {

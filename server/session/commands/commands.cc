@@ -67,6 +67,15 @@ std::span<const InternalHandler> InternalHandlers() {
       FARWARP_HANDLER(DestroyGraph),
       FARWARP_HANDLER(LaunchGraph),
       FARWARP_HANDLER(UploadGraph),
+      FARWARP_HANDLER(CreateArray),
+      FARWARP_HANDLER(DestroyArray),
+      FARWARP_HANDLER(CopyToArray),
+      FARWARP_HANDLER(CopyFromArray),
+      FARWARP_HANDLER(CopyBetweenArrays),
+      FARWARP_HANDLER(CreateTexture),
+      FARWARP_HANDLER(DestroyTexture),
+      FARWARP_HANDLER(CreateSurface),
+      FARWARP_HANDLER(DestroySurface),
   };
 #undef FARWARP_HANDLER
   return kHandlers;

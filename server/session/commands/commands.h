@@ -90,4 +90,14 @@ void HandleDestroyGraph(Call& call);
 void HandleLaunchGraph(Call& call);
 void HandleUploadGraph(Call& call);
 
+void HandleCreateArray(Call& call);
+void HandleDestroyArray(Call& call);
+void HandleCopyToArray(Call& call);
+void HandleCopyFromArray(Call& call);
+void HandleCopyBetweenArrays(Call& call);
+void HandleCreateTexture(Call& call);
+void HandleDestroyTexture(Call& call);
+void HandleCreateSurface(Call& call);
+void HandleDestroySurface(Call& call);
+
 }  // namespace farwarp::server

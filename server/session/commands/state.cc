@@ -71,7 +71,11 @@ CommandState::~CommandState() {
 void CommandState::DropContext(CUcontext context, wire::Handle handle, HandleTable& handles) {
   waits.pairs.Drop(driver_, context);
   staging->Forget(context);
+  const auto in_context = [&](const auto& entry) { return entry.first == handle.bits(); };
+  std::erase_if(textures, in_context);
+  std::erase_if(surfaces, in_context);
   handles.RemoveOwnedBy(handle, [this](wire::Handle ended) {
+    if (ended.Is(wire::HandleKind::kArray)) return RefundArray(ended);
     if (!ended.Is(wire::HandleKind::kModule)) return;
     modules.erase(ended.bits());
     DropVariables(ended);

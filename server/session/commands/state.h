@@ -12,6 +12,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/driver_api.h"
@@ -143,6 +144,13 @@ class CommandState {
   CUresult ProtectRange(std::uint32_t vgpu, std::uint64_t address, std::uint64_t bytes,
                         CUmemAccess_flags access);
 
+  // An array that will stand for `handle`, on the current context's device.
+  CUresult PayForArray(wire::Handle handle, std::uint32_t vgpu, std::uint64_t bytes);
+  void RefundArray(wire::Handle handle);
+  // No lease may see what another left there.
+  CUresult ClearArray(CUarray array, const wire::ArrayShape& shape);
+  void DestroyArray(Call& call, wire::Handle handle, CUarray array, CUcontext context);
+
   VgpuMemory* FindVgpu(std::uint32_t vgpu) {
     return vgpu < vgpus_.size() ? &vgpus_[vgpu] : nullptr;
   }
@@ -162,6 +170,8 @@ class CommandState {
   std::map<std::uint64_t, LoadedLibrary> libraries;  // By handle.
   // Results of links that wait to be fetched, by number; at most kMaxLinkedWaiting.
   std::map<std::uint64_t, std::shared_ptr<const LinkedImage>> linked;
+  std::set<std::pair<std::uint64_t, std::uint64_t>> textures;  // Context's handle, number.
+  std::set<std::pair<std::uint64_t, std::uint64_t>> surfaces;
   const std::shared_ptr<HostFunctions> host_functions = std::make_shared<HostFunctions>();
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   ServerGraphs graphs;
@@ -180,6 +190,11 @@ class CommandState {
     std::uint64_t bytes;
     CUmemGenericAllocationHandle handle;
     std::size_t mappings;
+  };
+
+  struct PaidArray {
+    std::uint32_t vgpu;
+    std::uint64_t bytes;
   };
 
   CUresult MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
@@ -203,6 +218,7 @@ class CommandState {
   bool fresh_memory_ = false;
   std::vector<VgpuMemory> vgpus_;
   std::map<std::uint64_t, Physical> physicals_;
+  std::map<std::uint64_t, PaidArray> arrays_;  // By handle.
   std::uint64_t window_base_ = 0;
   std::uint64_t window_bytes_ = 0;               // 0 until reserved.
   std::map<std::uint64_t, Variable> variables_;  // By address.
