@@ -8,6 +8,7 @@
 #include "client/driver/code.h"
 #include "client/driver/image_load.h"
 #include "client/driver/kernel_attributes.h"
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/base/log.h"
@@ -120,6 +121,27 @@ CUresult cuLibraryGetGlobal(CUdeviceptr* dptr, size_t* bytes, CUlibrary library,
   const std::pair<std::uint64_t, std::string> key(caller.context_handle.bits(), name);
   return FindVariable(caller, *record, InternalCommand::kLibraryGlobal, caller.context_handle, name,
                       key, dptr, bytes);
+}
+
+CUresult cuLibraryGetManaged(CUdeviceptr* dptr, size_t* bytes, CUlibrary library,
+                             const char* name) {
+  FARWARP_ENTER_CONTEXT(caller);
+  if (name == nullptr || (dptr == nullptr && bytes == nullptr)) return CUDA_ERROR_INVALID_VALUE;
+  Library* record = caller.process->libraries.Find(library);
+  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  // Apart from the others: the same name may be asked for as a plain variable before.
+  const std::pair<std::uint64_t, std::string> key(caller.context_handle.bits(),
+                                                  std::string("managed ") + name);
+  CUdeviceptr address = 0;
+  std::size_t length = 0;
+  CUresult result = FindVariable(caller, *record, InternalCommand::kLibraryManaged,
+                                 caller.context_handle, name, key, &address, &length);
+  if (result != CUDA_SUCCESS) return result;
+  result = caller.process->managed().Adopt(caller, record->handle.bits(), address, length);
+  if (result != CUDA_SUCCESS) return result;
+  if (dptr != nullptr) *dptr = address;
+  if (bytes != nullptr) *bytes = length;
+  return CUDA_SUCCESS;
 }
 
 CUresult cuKernelGetFunction(CUfunction* pFunc, CUkernel kernel) {

@@ -59,9 +59,10 @@ void OnFault(int signal_number, siginfo_t* info, void* context) {
   }
 }
 
-// Once, at the first managed allocation of the process.
-bool InstallHandler(Managed* managed) {
-  handling.store(managed, std::memory_order_release);
+}  // namespace
+
+bool Managed::InstallHandler() {
+  handling.store(this, std::memory_order_release);
   static const bool installed = [] {
     struct sigaction action{};
     action.sa_sigaction = &OnFault;
@@ -73,13 +74,10 @@ bool InstallHandler(Managed* managed) {
   return installed;
 }
 
-}  // namespace
-
 Managed::Piece Managed::PieceOf(std::uint64_t address, const Block& block,
                                 std::size_t chunk) noexcept {
   const std::uint64_t offset = chunk * kChunk;
-  const std::uint64_t whole = (block.bytes + kPage - 1) / kPage * kPage;
-  return {address + offset, std::min(kChunk, whole - offset)};
+  return {address + offset, std::min(kChunk, block.whole() - offset)};
 }
 
 CUresult Managed::Allocate(const Caller& caller, std::uint64_t bytes, CUdeviceptr* address) {
@@ -88,7 +86,7 @@ CUresult Managed::Allocate(const Caller& caller, std::uint64_t bytes, CUdevicept
   std::uint64_t whole = 0;
   // Pages are its own, so that what is flushed belongs to nobody else.
   if (__builtin_add_overflow(bytes, 2 * kPage, &whole)) return CUDA_ERROR_OUT_OF_MEMORY;
-  Block block{bytes, 0, &caller.device(), caller.context, caller.context_handle, {}};
+  Block block{bytes, 0, &caller.device(), caller.context, caller.context_handle, {}, {}};
   const CUresult result =
       block.device->memory.Allocate(whole, caller.context_handle.bits(), &block.base);
   if (result != CUDA_SUCCESS) return result;
@@ -105,7 +103,7 @@ CUresult Managed::Allocate(const Caller& caller, std::uint64_t bytes, CUdevicept
 CUresult Managed::Keep(std::uint64_t address, const Block& block) noexcept {
   try {
     const MutexLock lock(mutex_);
-    if (!InstallHandler(this)) return CUDA_ERROR_OPERATING_SYSTEM;
+    if (!InstallHandler()) return CUDA_ERROR_OPERATING_SYSTEM;
     Block kept = block;
     kept.chunks.assign((block.bytes + kChunk - 1) / kChunk, State::kDevice);
     blocks_.insert_or_assign(address, std::move(kept));
@@ -127,7 +125,7 @@ void Managed::Clear(const Piece& piece) noexcept {
 bool Managed::Free(CUdeviceptr address) {
   const MutexLock lock(mutex_);
   const auto found = blocks_.find(address);
-  if (found == blocks_.end()) return false;
+  if (found == blocks_.end() || !found->second.variables.empty()) return false;
   Block& block = found->second;
   for (std::size_t i = 0; i < block.chunks.size(); ++i) {
     if (block.chunks[i] != State::kDevice) Clear(PieceOf(address, block, i));
@@ -144,8 +142,12 @@ void Managed::DropOwnedBy(std::uint64_t context) {
       ++it;
       continue;
     }
-    for (std::size_t i = 0; i < it->second.chunks.size(); ++i) {
-      if (it->second.chunks[i] != State::kDevice) Clear(PieceOf(it->first, it->second, i));
+    if (!it->second.variables.empty()) {
+      Unmap(it->first, it->second);
+    } else {
+      for (std::size_t i = 0; i < it->second.chunks.size(); ++i) {
+        if (it->second.chunks[i] != State::kDevice) Clear(PieceOf(it->first, it->second, i));
+      }
     }
     it = blocks_.erase(it);
   }
@@ -157,7 +159,29 @@ Managed::Range Managed::Find(std::uint64_t address) {
   auto after = blocks_.upper_bound(address);
   if (after == blocks_.begin()) return {};
   const auto& [begin, block] = *std::prev(after);
-  return address - begin < block.bytes ? Range{begin, block.bytes} : Range{};
+  if (address - begin >= block.bytes) return {};
+  for (const Variable& variable : block.variables) {
+    if (address - variable.address < variable.bytes) return {variable.address, variable.bytes};
+  }
+  return block.variables.empty() ? Range{begin, block.bytes} : Range{};
+}
+
+CUresult Managed::FetchPart(CUstream stream, const Piece& part, void* to) {
+  const std::uint64_t transfer =
+      process_.session().ExpectTransfer(to, static_cast<std::size_t>(part.bytes));
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  try {
+    Command command(process_.session(), IdOf(InternalCommand::kCopyFromDevice));
+    command.body().PutPointer(stream);
+    command.body().PutStruct(wire::CopyExtent{part.bytes, 1, 1});
+    command.body().PutStruct(wire::CopyPlane{part.address, part.bytes, part.bytes});
+    command.body().Put(transfer);
+    Reply reply;
+    result = command.Call(reply);
+  } catch (...) {
+  }
+  if (result != CUDA_SUCCESS) process_.session().CancelTransfer(transfer);
+  return result;
 }
 
 CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
@@ -178,20 +202,11 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
     const CUresult result = SynchronizeBusy(process_, nullptr, block.context_handle);
     if (result != CUDA_SUCCESS) return result;
   }
-  const std::uint64_t transfer =
-      process_.session().ExpectTransfer(to, static_cast<std::size_t>(piece.bytes));
-  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-  try {
-    Command command(process_.session(), IdOf(InternalCommand::kCopyFromDevice));
-    command.body().PutPointer(stream);
-    command.body().PutStruct(wire::CopyExtent{piece.bytes, 1, 1});
-    command.body().PutStruct(wire::CopyPlane{piece.address, piece.bytes, piece.bytes});
-    command.body().Put(transfer);
-    Reply reply;
-    result = command.Call(reply);
-  } catch (...) {
+  CUresult result = CUDA_SUCCESS;
+  for (const Piece& part : PartsOf(block, piece)) {
+    result = FetchPart(stream, part, static_cast<std::byte*>(to) + (part.address - piece.address));
+    if (result != CUDA_SUCCESS) break;
   }
-  if (result != CUDA_SUCCESS) process_.session().CancelTransfer(transfer);
   if (stream != nullptr) {
     block.context->beside_streams.fetch_sub(1);
     process_.streams.Remove(wire::FromPointer(stream));
@@ -229,8 +244,7 @@ bool Managed::Fault(std::uint64_t address, bool write) noexcept {
   auto after = blocks_.upper_bound(address);
   if (after == blocks_.begin()) return false;
   auto& [begin, block] = *std::prev(after);
-  const std::uint64_t whole = (block.bytes + kPage - 1) / kPage * kPage;
-  if (address - begin >= whole) return false;
+  if (address - begin >= block.whole()) return false;
   const std::size_t chunk = (address - begin) / kChunk;
   const Piece piece = PieceOf(begin, block, chunk);
   State& state = block.chunks[chunk];
@@ -255,14 +269,21 @@ bool Managed::Fault(std::uint64_t address, bool write) noexcept {
 CUresult Managed::Flush(const Block& block, const Piece& piece) {
   // What another thread writes from here on faults and waits.
   if (mprotect(At(piece.address), piece.bytes, PROT_READ) != 0) return CUDA_ERROR_OPERATING_SYSTEM;
+  for (const Piece& part : PartsOf(block, piece)) {
+    if (const CUresult result = FlushPart(block, part); result != CUDA_SUCCESS) return result;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult Managed::FlushPart(const Block& block, const Piece& part) {
   Command command(process_.session(), IdOf(InternalCommand::kCopyToDevice));
   command.body().PutPointer(nullptr);
-  command.body().PutStruct(wire::CopyExtent{piece.bytes, 1, 1});
-  command.body().PutStruct(wire::CopyPlane{piece.address, piece.bytes, piece.bytes});
-  command.body().Put(piece.bytes);
+  command.body().PutStruct(wire::CopyExtent{part.bytes, 1, 1});
+  command.body().PutStruct(wire::CopyPlane{part.address, part.bytes, part.bytes});
+  command.body().Put(part.bytes);
   const std::uint64_t transfer = process_.session().NewTransfer();
   command.body().Put(transfer);
-  command.AttachBulk(transfer, At(piece.address), static_cast<std::size_t>(piece.bytes));
+  command.AttachBulk(transfer, At(part.address), static_cast<std::size_t>(part.bytes));
   block.context->work.Begin(false);
   return command.Post();
 }

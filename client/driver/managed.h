@@ -12,6 +12,9 @@
 // which passes on whatever is not this memory, and each launch of it looks for pages of its own.
 // System calls do not fault: the kernel answers EFAULT for a page that is not here.
 //
+// Variables declared __managed__ are such memory, too, where the server's driver has put them: the
+// client takes the same addresses, outside the window, if they are free here.
+//
 // Thread-safe. CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS is 0: host and device take turns.
 #pragma once
 
@@ -43,6 +46,12 @@ class Managed {
       EXCLUDES(mutex_);
   // False if no managed memory begins there. The device must be done with it.
   bool Free(CUdeviceptr address) EXCLUDES(mutex_);
+  // Makes a variable of the library or module `owner` managed memory where it lies on the device.
+  // Asking again changes nothing. CUDA_ERROR_NOT_SUPPORTED if the addresses are not free here.
+  CUresult Adopt(const Caller& caller, std::uint64_t owner, std::uint64_t address,
+                 std::uint64_t bytes) EXCLUDES(mutex_);
+  // Forgets the variables of a library or module that is unloaded.
+  void DropVariablesOf(std::uint64_t owner) EXCLUDES(mutex_);
   // Drops what belongs to a context that has ended.
   void DropOwnedBy(std::uint64_t context) EXCLUDES(mutex_);
   // Whether there is any; one load.
@@ -61,21 +70,40 @@ class Managed {
 
  private:
   enum class State : std::uint8_t { kDevice, kRead, kWritten };
-  struct Block {
-    std::uint64_t bytes;  // As asked for.
-    std::uint64_t base;   // In the device's heap.
-    Device* device;
-    Context* context;
-    wire::Handle context_handle;
-    std::vector<State> chunks;
-  };
   struct Piece {
     std::uint64_t address;
     std::uint64_t bytes;  // Whole pages.
   };
+  struct Variable {
+    std::uint64_t address;
+    std::uint64_t bytes;
+    std::uint64_t owner;
+  };
+  struct Block {
+    std::uint64_t bytes;  // As asked for; whole pages if it holds variables.
+    std::uint64_t base;   // In the device's heap; 0 if it holds variables.
+    Device* device;
+    Context* context;
+    wire::Handle context_handle;
+    std::vector<State> chunks;
+    // What its pages hold, where they are not all of one allocation: only these bytes travel.
+    std::vector<Variable> variables;
 
+    std::uint64_t whole() const noexcept { return (bytes + kPage - 1) / kPage * kPage; }
+  };
+  using Blocks = std::map<std::uint64_t, Block>;
+
+  // Once, at the first managed memory of the process.
+  bool InstallHandler();
   // Enters a new block.
   CUresult Keep(std::uint64_t address, const Block& block) noexcept EXCLUDES(mutex_);
+  // Adds a variable, to the blocks that share pages with it if there are any.
+  CUresult Merge(const Caller& caller, const Variable& variable) REQUIRES(mutex_);
+  void Unmap(std::uint64_t address, const Block& block) noexcept;
+  // The parts of a piece that travel.
+  static std::vector<Piece> PartsOf(const Block& block, const Piece& piece);
+  CUresult FetchPart(CUstream stream, const Piece& part, void* to);
+  CUresult FlushPart(const Block& block, const Piece& part);
   static Piece PieceOf(std::uint64_t address, const Block& block, std::size_t chunk) noexcept;
   CUresult Fetch(const Block& block, const Piece& piece, void* to);
   CUresult Flush(const Block& block, const Piece& piece);
@@ -86,7 +114,7 @@ class Managed {
   std::atomic<bool> any_{false};
   std::atomic<bool> present_{false};  // Some chunk is not on the device only.
   Mutex mutex_;
-  std::map<std::uint64_t, Block> blocks_ GUARDED_BY(mutex_);
+  Blocks blocks_ GUARDED_BY(mutex_);
 };
 
 }  // namespace farwarp::client

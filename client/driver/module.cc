@@ -1,5 +1,6 @@
 #include "client/driver/module.h"
 
+#include "client/driver/managed.h"
 #include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
@@ -99,6 +100,7 @@ void DropModule(Process& process, Handle handle) {
 void DropLibrary(Process& process, Handle handle) {
   const auto library = process.libraries.Remove(handle);
   if (library == nullptr) return;
+  process.managed().DropVariablesOf(handle.bits());
   process.globals.DropModule(handle.bits());
   const MutexLock lock(library->mutex);
   for (const auto& [index, kernel_handle] : library->kernels) {

@@ -92,10 +92,12 @@ FARWARP_EXPORT void __cudaRegisterManagedVar(void** handle, void** host_pointer,
 // Host code is about to touch a managed variable: load the image, which fills the pointer.
 FARWARP_EXPORT char __cudaInitModule(void** handle) {
   if (handle == nullptr) return 0;
-  return WithContext(StreamMode::kLegacy, [&](const Driver& d) -> Outcome {
-           CUlibrary library = nullptr;
-           return ToImage(handle)->Load(d, &library);
-         }) == cudaSuccess;
+  const cudaError_t error = WithContext(StreamMode::kLegacy, [&](const Driver& d) -> Outcome {
+    CUlibrary library = nullptr;
+    return ToImage(handle)->Load(d, &library);
+  });
+  if (error != cudaSuccess) ToImage(handle)->FillPlaceholders();
+  return error == cudaSuccess;
 }
 
 FARWARP_EXPORT unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared_bytes,

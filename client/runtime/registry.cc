@@ -1,6 +1,8 @@
 #include "client/runtime/registry.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "farwarp/base/log.h"
@@ -82,36 +84,38 @@ cudaError_t Image::Load(const Driver& d, CUlibrary* library) {
   *library = library_.load(std::memory_order_acquire);
   if (*library != nullptr) return cudaSuccess;
   if (retired_) return cudaErrorInvalidDeviceFunction;
-  const cudaError_t error = LoadLocked(d);
-  *library = library_.load(std::memory_order_acquire);
-  return error;
-}
-
-cudaError_t Image::LoadLocked(const Driver& d) {
-  if (code_ == nullptr && parts_.empty()) return cudaErrorInvalidKernelImage;
-  cudaError_t error = cudaErrorNoKernelImageForDevice;
-  CUlibrary library = nullptr;
-  if (code_ != nullptr) {
-    error = ToRuntimeError(
-        d.LibraryLoadData(&library, code_, nullptr, nullptr, 0, nullptr, nullptr, 0));
-  }
+  CUlibrary loaded = nullptr;
+  cudaError_t error = LoadLocked(d, &loaded);
   if (error == cudaSuccess) {
-    library_.store(library, std::memory_order_release);
-  } else if (!parts_.empty() &&
-             (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidKernelImage)) {
-    // The linked code fits no device here, but its relocatable parts may.
-    error = LinkLocked(d);
+    error = FillManaged(d, loaded);
+    if (error != cudaSuccess) d.LibraryUnload(loaded);
   }
-  if (error == cudaSuccess) {
-    FillManaged(d);
-  } else {
+  if (error != cudaSuccess) {
     FARWARP_LOG(kError, "cuda runtime: device code cannot be loaded: error %d (%s)",
                 static_cast<int>(error), ErrorName(error));
+    return error;
+  }
+  library_.store(loaded, std::memory_order_release);
+  *library = loaded;
+  return cudaSuccess;
+}
+
+cudaError_t Image::LoadLocked(const Driver& d, CUlibrary* library) {
+  if (code_ == nullptr && parts_.empty()) return cudaErrorInvalidKernelImage;
+  cudaError_t error = cudaErrorNoKernelImageForDevice;
+  if (code_ != nullptr) {
+    error =
+        ToRuntimeError(d.LibraryLoadData(library, code_, nullptr, nullptr, 0, nullptr, nullptr, 0));
+  }
+  if (!parts_.empty() &&
+      (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidKernelImage)) {
+    // The linked code fits no device here, but its relocatable parts may.
+    error = LinkLocked(d, library);
   }
   return error;
 }
 
-cudaError_t Image::LinkLocked(const Driver& d) {
+cudaError_t Image::LinkLocked(const Driver& d, CUlibrary* library) {
   CUlinkState state = nullptr;
   CUresult result = d.LinkCreate(0, nullptr, nullptr, &state);
   if (result != CUDA_SUCCESS) return ToRuntimeError(result);
@@ -125,34 +129,43 @@ cudaError_t Image::LinkLocked(const Driver& d) {
   void* linked = nullptr;
   size_t linked_bytes = 0;
   if (result == CUDA_SUCCESS) result = d.LinkComplete(state, &linked, &linked_bytes);
-  CUlibrary library = nullptr;
   if (result == CUDA_SUCCESS) {
-    result = d.LibraryLoadData(&library, linked, nullptr, nullptr, 0, nullptr, nullptr, 0);
+    result = d.LibraryLoadData(library, linked, nullptr, nullptr, 0, nullptr, nullptr, 0);
   }
   // The driver keeps its own copy of what it loaded.
   d.LinkDestroy(state);
-  if (result == CUDA_SUCCESS) library_.store(library, std::memory_order_release);
   return ToRuntimeError(result);
 }
 
-void Image::FillManaged(const Driver& d) {
+cudaError_t Image::FillManaged(const Driver& d, CUlibrary library) {
   for (const ManagedVariable& variable : managed_) {
     CUdeviceptr address = 0;
     size_t bytes = 0;
-    const CUresult result =
-        d.LibraryGetManaged(&address, &bytes, library_.load(), variable.name.c_str());
-    if (result == CUDA_SUCCESS) {
-      *variable.host_pointer = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
-    } else {
+    CUresult result = d.LibraryGetManaged(&address, &bytes, library, variable.name.c_str());
+    if (result == CUDA_SUCCESS && address == 0) result = CUDA_ERROR_NOT_FOUND;
+    if (result != CUDA_SUCCESS) {
       FARWARP_LOG(kError, "cuda runtime: no managed variable %s: driver error %d",
                   variable.name.c_str(), static_cast<int>(result));
+      return result == CUDA_ERROR_NOT_FOUND ? cudaErrorInvalidSymbol : ToRuntimeError(result);
     }
+    *variable.host_pointer = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
   }
+  return cudaSuccess;
 }
 
-void Image::AddManaged(const char* name, void** host_pointer) {
+void Image::AddManaged(const char* name, void** host_pointer, size_t bytes) {
   MutexLock lock(mutex_);
-  managed_.push_back({name, host_pointer});
+  managed_.push_back({name, host_pointer, bytes});
+}
+
+void Image::FillPlaceholders() {
+  MutexLock lock(mutex_);
+  for (const ManagedVariable& variable : managed_) {
+    // Never freed: host code may have kept its address.
+    if (*variable.host_pointer == nullptr) {
+      *variable.host_pointer = std::calloc(1, std::max<size_t>(variable.bytes, 1));
+    }
+  }
 }
 
 void Image::Retire(const Driver* d) {
@@ -208,7 +221,7 @@ void Registry::AddVariable(Image* image, const void* host, const char* name, siz
 }
 
 void Registry::AddManaged(Image* image, void** host_pointer, const char* name, size_t bytes) {
-  image->AddManaged(name, host_pointer);
+  image->AddManaged(name, host_pointer, bytes);
   MutexLock lock(mutex_);
   variables_[host_pointer] = std::make_unique<Variable>(Variable{image, name, bytes, host_pointer});
 }
@@ -246,7 +259,8 @@ const Variable* Registry::FindVariable(const void* host) {
   if (it != variables_.end()) return it->second.get();
   // Host code reaches a managed variable through its pointer, so its address is the device's.
   for (const auto& [key, variable] : variables_) {
-    if (variable->managed_pointer != nullptr && *variable->managed_pointer == host) {
+    if (host != nullptr && variable->managed_pointer != nullptr &&
+        *variable->managed_pointer == host) {
       return variable.get();
     }
   }

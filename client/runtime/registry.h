@@ -26,6 +26,7 @@ namespace farwarp::runtime {
 struct ManagedVariable {
   std::string name;
   void** host_pointer;  // Filled with the address when the image is loaded.
+  size_t bytes;
 };
 
 // The device code of one translation unit, or of one linked program.
@@ -36,14 +37,17 @@ class Image {
 
   // Loads the code if that has not happened yet. Needs a current context.
   cudaError_t Load(const Driver& d, CUlibrary* library);
-  void AddManaged(const char* name, void** host_pointer);
+  void AddManaged(const char* name, void** host_pointer, size_t bytes);
+  // For code that cannot be loaded: gives the pointers of its managed variables somewhere to point
+  // to, since host code reads through them before it looks at any error.
+  void FillPlaceholders();
   // Forgets the code; unloads it if `unload` and it was loaded.
   void Retire(const Driver* d);
 
  private:
-  cudaError_t LoadLocked(const Driver& d) REQUIRES(mutex_);
-  cudaError_t LinkLocked(const Driver& d) REQUIRES(mutex_);
-  void FillManaged(const Driver& d) REQUIRES(mutex_);
+  cudaError_t LoadLocked(const Driver& d, CUlibrary* library) REQUIRES(mutex_);
+  cudaError_t LinkLocked(const Driver& d, CUlibrary* library) REQUIRES(mutex_);
+  cudaError_t FillManaged(const Driver& d, CUlibrary library) REQUIRES(mutex_);
 
   std::atomic<CUlibrary> library_{nullptr};
   Mutex mutex_;

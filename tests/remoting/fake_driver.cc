@@ -583,6 +583,9 @@ void FillModules(server::driver::Table& t) {
   };
   t.cuLibraryGetGlobal = [](CUdeviceptr* address, std::size_t* bytes, CUlibrary library,
                             const char* name) { return VariableOf(library, name, address, bytes); };
+  t.cuLibraryGetManaged = [](CUdeviceptr*, std::size_t*, CUlibrary, const char*) {
+    return CUDA_ERROR_NOT_FOUND;
+  };
   t.cuKernelGetName = [](const char** name, CUkernel kernel) {
     return *name = Kernel(kernel)->name, CUDA_SUCCESS;
   };

@@ -126,6 +126,9 @@ enum class InternalCommand : std::uint32_t {
   kDestroyTexture = 0x10086,  // number:u64
   kCreateSurface = 0x10087,   // array:handle → number:u64 — asks
   kDestroySurface = 0x10088,  // number:u64
+
+  // A variable declared __managed__, at an address for host and device alike.
+  kLibraryManaged = 0x10090,  // library:handle name:string → address:u64 bytes:u64 — asks
 };
 
 enum class GraphNodeKind : std::uint32_t {

@@ -39,6 +39,7 @@ std::span<const InternalHandler> InternalHandlers() {
       FARWARP_HANDLER(LoadLibrary),
       FARWARP_HANDLER(UnloadLibrary),
       FARWARP_HANDLER(LibraryGlobal),
+      FARWARP_HANDLER(LibraryManaged),
       FARWARP_HANDLER(BindKernel),
       FARWARP_HANDLER(KernelFunction),
       FARWARP_HANDLER(LibraryModule),

@@ -58,6 +58,7 @@ void HandleBindFunction(Call& call);
 void HandleLoadLibrary(Call& call);
 void HandleUnloadLibrary(Call& call);
 void HandleLibraryGlobal(Call& call);
+void HandleLibraryManaged(Call& call);
 void HandleBindKernel(Call& call);
 void HandleKernelFunction(Call& call);
 void HandleLibraryModule(Call& call);

@@ -283,6 +283,18 @@ void HandleLibraryGlobal(Call& call) {
   AnswerVariable(call, handle, result, address, bytes);
 }
 
+void HandleLibraryManaged(Call& call) {
+  const Handle handle = PeekHandle(call);
+  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
+  const std::string name(call.args().GetString());
+  if (!Readable(call)) return;
+  CUdeviceptr address = 0;
+  std::size_t bytes = 0;
+  const CUresult result =
+      call.driver().cuLibraryGetManaged(&address, &bytes, library, name.c_str());
+  AnswerVariable(call, handle, result, address, bytes);
+}
+
 void HandleBindKernel(Call& call) {
   const Handle kernel = call.ReadNew(HandleKind::kKernel);
   const Handle handle = PeekHandle(call);

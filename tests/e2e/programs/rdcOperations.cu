@@ -5,7 +5,7 @@
 static __device__ int factor = 2;  // The other files have names like this of their own.
 __device__ int bias = 3;
 __constant__ int weights[kWeights];
-__device__ int calls = 0;
+__managed__ int calls = 0;
 
 __device__ int Twice(int x) {
   return factor * x;

@@ -10,6 +10,6 @@ extern __device__ void AddToTotal(int sum);
 extern __device__ int bias;
 extern __device__ int total;
 extern __constant__ int weights[kWeights];
-extern __device__ int calls;
+extern __managed__ int calls;
 
 void SetBias(int value);

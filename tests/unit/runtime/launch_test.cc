@@ -292,6 +292,29 @@ TEST_F(RuntimeTest, ManagedVariablesAreFilledWhenTheCodeLoads) {
   EXPECT_EQ(address, managed);
 }
 
+TEST_F(RuntimeTest, CodeWhoseManagedVariablesHaveNoPlaceDoesNotLoad) {
+  static int* managed = nullptr;
+  static const char stub = 0;
+  FakeModule module;
+  module.Managed(reinterpret_cast<void**>(&managed), "managed_variable", 64);
+  module.Function(&stub, "kernel");
+  driver_->fail("cuLibraryGetManaged", CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(__cudaInitModule(module.handle()), 0);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorNotSupported);
+  EXPECT_EQ(Calls("cuLibraryUnload"), 1);
+  // Host code reads through the pointer all the same.
+  ASSERT_NE(managed, nullptr);
+  EXPECT_EQ(managed[15], 0);
+  LaunchAsStub(&stub, Dim(1), Dim(1), nullptr);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorNotSupported);
+  void* address = nullptr;
+  EXPECT_EQ(cudaGetSymbolAddress(&address, nullptr), cudaErrorInvalidSymbol);
+  const int* placeholder = managed;
+  driver_->fail("cuLibraryGetManaged", CUDA_SUCCESS);
+  EXPECT_EQ(__cudaInitModule(module.handle()), 1);
+  EXPECT_NE(managed, placeholder);
+}
+
 TEST_F(RuntimeTest, SymbolsAreCopiedWithinTheirBounds) {
   static int variable[16], stranger = 0;
   FakeModule module;
