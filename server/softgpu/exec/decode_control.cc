@@ -70,6 +70,11 @@ void FunctionDecoder::BarrierOf(const Instruction& i) {
     Emit(i, WarpSync).a = mask;
     return;
   }
+  if (i.Has(Mod::kCluster)) {
+    if (i.Has(Mod::kArrive) == i.Has(Mod::kWait)) return Unsupported(i);
+    Emit(i, i.Has(Mod::kArrive) ? ClusterArrive : ClusterWait);
+    return;
+  }
   const Handler run = FindBarrier(i);
   if (run == nullptr || i.operands.empty()) return Unsupported(i);
   const bool reduces = i.Has(Mod::kRed);
@@ -148,10 +153,17 @@ void FunctionDecoder::One(const Instruction& i) {
     case Opcode::kLdu:
       return Memory(i, true);
     case Opcode::kSt:
-      return Memory(i, false);
+      return i.Has(Mod::kAsync) || i.Has(Mod::kBulk) ? RemoteOf(i) : Memory(i, false);
     case Opcode::kAtom:
     case Opcode::kRed:
-      return Atomic(i);
+      return i.Has(Mod::kAsync) ? RemoteOf(i) : Atomic(i);
+    case Opcode::kMbarrier:
+      return MbarrierOf(i);
+    case Opcode::kMapa:
+    case Opcode::kGetctarank:
+      return ClusterAddressOf(i);
+    case Opcode::kCreatepolicy:
+      return PolicyOf(i);
     case Opcode::kCp:
       return AsyncCopyOf(i);
     case Opcode::kMov:

@@ -144,55 +144,15 @@ void FunctionDecoder::VectorAtomicOf(const Instruction& i, const Address& addres
   NoteDynamic(address);
 }
 
-// cp.async.ca.shared.global [to], [from], bytes {, source bytes}
-void FunctionDecoder::AsyncCopyOf(const Instruction& i) {
-  if (i.Has(Mod::kBulk) || i.Has(Mod::kMbarrier) || i.Has(Mod::kTensor) || i.Has(Mod::kReduce))
-    return Unsupported(i);
-  if (i.operands.size() < 3) {
-    Emit(i, Nothing);  // commit_group, wait_group: the copy is complete when it is issued.
-    return;
-  }
-  const Address to = Resolve(i, i.operands[0]);
-  const Address from = Resolve(i, i.operands[1]);
-  uint32_t b = from.base;
-  if (from.width != 0 || from.offset != 0) {
-    Operand plain = i.operands[1];
-    if (plain.reg != kNoIndex && from.width == 0) {
-      b = Temp();
-      Instruction add;
-      add.opcode = Opcode::kAdd;
-      add.types[0] = Type::kU64;
-      add.at = i.at;
-      Ins& ins = EmitHelper(i, FindInteger(add), b);
-      ins.a = from.base;
-      ins.b = Constant(from.offset, 8);
-    } else if (plain.reg == kNoIndex) {
-      b = Constant(from.offset, 8);
-    } else {
-      return Unsupported(i);
-    }
-  }
-  if (i.operands[2].kind != Operand::Kind::kInteger) return Unsupported(i);
-  const uint64_t bytes = i.operands[2].value;
-  if (bytes != 4 && bytes != 8 && bytes != 16)
-    return Error(i.at, "cp.async copies 4, 8 or 16 bytes");
-  const uint32_t c = i.operands.size() > 3 ? Source(i, i.operands[3], Type::kB32) : kNoSlot;
-  Ins& ins = Emit(i, AsyncCopy);
-  ins.b = b;
-  ins.c = c;
-  ins.target = static_cast<uint32_t>(bytes);
-  Fill(ins, to);
-  NoteDynamic(to);
-}
-
 void FunctionDecoder::AddressConvert(const Instruction& i) {
   if (i.opcode == Opcode::kIsspacep) {
     const uint32_t a = Source(i, i.operands[1], Type::kB64);
     const uint32_t d = Destination(i.operands[0], Type::kPred);
-    const Handler run = SpaceOf(i) == Space::kShared ? IsSpaceShared
-                        : i.Has(Mod::kLocal)         ? IsSpaceLocal
-                        : i.Has(Mod::kConst)         ? IsSpaceConst
-                                                     : IsSpaceGlobal;
+    const Handler run = i.Has(Mod::kSharedCluster)     ? IsSpaceSharedCluster
+                        : SpaceOf(i) == Space::kShared ? IsSpaceShared
+                        : i.Has(Mod::kLocal)           ? IsSpaceLocal
+                        : i.Has(Mod::kConst)           ? IsSpaceConst
+                                                       : IsSpaceGlobal;
     Ins& ins = Emit(i, run);
     ins.d = d;
     ins.a = a;

@@ -90,9 +90,13 @@ void FunctionDecoder::MoveOf(const Instruction& i) {
   // Special registers and local addresses go straight to the destination.
   if (from.kind == Operand::Kind::kName && !from.name.empty() && from.name[0] == '%') {
     const uint32_t d = Destination(to, i.type());
-    const Handler special = FindSpecial(from.name, RegisterBytes(i.type()));
+    const Handler special = i.type() == Type::kPred
+                                ? FindSpecialPredicate(from.name)
+                                : FindSpecial(from.name, RegisterBytes(i.type()));
     if (special == nullptr) return Error(from.at, "unknown register");
-    Emit(i, special).d = d;
+    Ins& ins = Emit(i, special);
+    ins.d = d;
+    ins.reads_time = ReadsTime(from.name);
     return;
   }
   Arithmetic(i, i.type() == Type::kB128 ? WideMove : FindLogic(i));

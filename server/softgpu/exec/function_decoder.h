@@ -1,5 +1,5 @@
 // FunctionDecoder: one function's way from the syntax tree to decoded instructions. Used by
-// decoder.cc alone; its parts by topic are decode_memory.cc, decode_values.cc,
+// decoder.cc alone; its parts by topic are decode_memory.cc, decode_async.cc, decode_values.cc,
 // decode_matrix.cc, decode_texture.cc, decode_video.cc and decode_control.cc. One thread.
 #pragma once
 
@@ -215,6 +215,7 @@ class FunctionDecoder {
     Ins ins;
     ins.run = run;
     ins.line = i.at.line;
+    ins.observes = Observes(i);
     if (i.guard != kNoIndex) {
       ins.guard = slots_[i.guard];
       ins.guard_negated = i.guard_negated;
@@ -303,13 +304,14 @@ class FunctionDecoder {
         return Constant(operand.value, bytes);
       case Operand::Kind::kName:
         if (!operand.name.empty() && operand.name[0] == '%') {
-          const Handler special = FindSpecial(operand.name, bytes);
+          const Handler special = type == Type::kPred ? FindSpecialPredicate(operand.name)
+                                                      : FindSpecial(operand.name, bytes);
           if (special == nullptr) {
             Error(operand.at, "unknown register");
             return 0;
           }
           const uint32_t temp = Temp();
-          EmitHelper(i, special, temp);
+          EmitHelper(i, special, temp).reads_time = ReadsTime(operand.name);
           return temp;
         }
         return AddressSlot(i, operand, bytes);
@@ -317,6 +319,9 @@ class FunctionDecoder {
         Error(operand.at, "this operand is not allowed here");
         return 0;
     }
+  }
+  static bool ReadsTime(std::string_view special) {
+    return special.substr(0, 6) == "%clock" || special.substr(0, 12) == "%globaltimer";
   }
   static uint64_t Truncate(uint64_t value, uint32_t bytes) {
     return bytes >= 8 ? value : value & ((uint64_t{1} << (8 * bytes)) - 1);
@@ -413,7 +418,15 @@ class FunctionDecoder {
   void Memory(const Instruction& i, bool load);
   void Atomic(const Instruction& i);
   void VectorAtomicOf(const Instruction& i, const Address& address, Space space, uint32_t count);
+  static bool Observes(const Instruction& i);
+  uint32_t AddressValue(const Instruction& i, const Operand& operand, bool shared, uint32_t flag,
+                        uint32_t* flags);
+  void MbarrierOf(const Instruction& i);
   void AsyncCopyOf(const Instruction& i);
+  void BulkCopyOf(const Instruction& i);
+  void RemoteOf(const Instruction& i);
+  void ClusterAddressOf(const Instruction& i);
+  void PolicyOf(const Instruction& i);
   void MoveOf(const Instruction& i);
   void VectorMove(const Instruction& i, const Operand& vector, const Operand& whole, bool pack);
   void ConvertOf(const Instruction& i);

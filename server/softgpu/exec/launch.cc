@@ -21,6 +21,7 @@ constexpr uint64_t kShuffledBlocks = 8;
 // than the limit, by which programs have been written that fit it on hardware.
 constexpr uint64_t kStackOfRecursion = 2;
 constexpr uint64_t kMinStackBytes = 1024;
+constexpr size_t kSpareParties = 4;
 constexpr uint64_t kGuardBytes = AddressSpace::kPage;
 
 // What all threads that work on one launch share.
@@ -28,7 +29,10 @@ struct Grid {
   const LaunchRequest* request = nullptr;
   const DecodedKernel* kernel = nullptr;
   AddressSpace* space = nullptr;
-  uint64_t blocks = 0;
+  Dim3 cluster;   // In blocks.
+  Dim3 clusters;  // Of the grid.
+  bool explicit_cluster = false;
+  uint64_t parties = 0;  // Clusters, or blocks where there are none.
   uint32_t threads = 0;
   uint32_t shared_bytes = 0;
   uint64_t local_stride = 0;
@@ -45,13 +49,13 @@ struct Grid {
     x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
     return static_cast<uint32_t>(x >> 32);
   }
-  // The next block to begin; `blocks` if there is none.
+  // The next party to begin; `parties` if there is none.
   uint64_t Take() {
-    if (next.load(std::memory_order_relaxed) >= blocks) return blocks;
+    if (next.load(std::memory_order_relaxed) >= parties) return parties;
     const uint64_t number = next.fetch_add(1);
-    if (number >= blocks || request->schedule_seed == 0) return std::min(number, blocks);
+    if (number >= parties || request->schedule_seed == 0) return std::min(number, parties);
     const uint64_t window = number / kShuffledBlocks * kShuffledBlocks;
-    const uint64_t size = std::min(kShuffledBlocks, blocks - window);
+    const uint64_t size = std::min(kShuffledBlocks, parties - window);
     const uint32_t random = Mix(window);
     const uint64_t at = (number - window + random / 2) % size;
     return window + (random % 2 == 0 ? at : size - 1 - at);
@@ -112,23 +116,39 @@ class Scratch {
 struct Resident {
   Block block;
   Scratch scratch;
+  bool finished = false;
+  bool blocked = false;  // Since the cluster's progress was:
+  uint64_t blocked_at = 0;
 };
 
-// Residents that the calling thread has used and may use again.
-thread_local std::vector<std::unique_ptr<Resident>> spare;
+// The blocks of one cluster, which begin together, or a block by itself. None gives its memory back
+// before all have finished: the others may still read it.
+struct Party {
+  Cluster cluster;
+  std::vector<std::unique_ptr<Resident>> members;
+};
+
+// Parties that the calling thread has used and may use again.
+thread_local std::vector<std::unique_ptr<Party>> spare;
 std::atomic<uint32_t> next_worker{0};
 thread_local const uint32_t worker_number = next_worker.fetch_add(1);
 
-Status Begin(Grid& grid, Resident& resident, uint64_t number) {
+// Block `rank` of the party.
+Status Begin(Grid& grid, Party& party, Resident& resident, uint32_t rank) {
   const LaunchRequest& request = *grid.request;
   FARWARP_RETURN_IF_ERROR(resident.scratch.Fit(
       *grid.space, request.params.size(), grid.shared_bytes, grid.local_stride * grid.threads));
+  const Cluster& cluster = party.cluster;
+  const Dim3& size = cluster.size;
   Block& block = resident.block;
   block.request = &request;
   block.kernel = grid.kernel;
-  block.id = {static_cast<uint32_t>(number % request.grid.x),
-              static_cast<uint32_t>(number / request.grid.x % request.grid.y),
-              static_cast<uint32_t>(number / request.grid.x / request.grid.y)};
+  block.id = {cluster.id.x * size.x + rank % size.x, cluster.id.y * size.y + rank / size.x % size.y,
+              cluster.id.z * size.z + rank / size.x / size.y};
+  block.cluster = &party.cluster;
+  block.rank = rank;
+  party.cluster.blocks.push_back(&block);
+  resident.blocked = false;
   block.shared_base = resident.scratch.shared();
   block.shared_bytes = grid.shared_bytes;
   block.local_base = resident.scratch.local();
@@ -139,6 +159,8 @@ Status Begin(Grid& grid, Resident& resident, uint64_t number) {
   block.threads = grid.threads;
   block.worker = worker_number;
   block.fault = Fault{};
+  const uint64_t number =
+      block.id.x + (block.id.y + uint64_t{block.id.z} * request.grid.y) * request.grid.x;
   block.random = request.schedule_seed == 0 ? 0 : grid.Mix(number) | 1;
   block.stop = &grid.stop;
   block.until = grid.until;
@@ -150,20 +172,21 @@ Status Begin(Grid& grid, Resident& resident, uint64_t number) {
   return Status::Ok();
 }
 
-// Blocks that one thread has begun and not finished: more than one only if they wait for others.
+// Parties that one thread has begun and not finished: more than one only if they wait for others.
 class Share {
  public:
   explicit Share(Grid& grid) : grid_(grid) {}
   ~Share() {
-    while (!residents_.empty()) Retire(0);
+    while (!parties_.empty()) Retire(0);
   }
 
   void Work() {
     const LaunchRequest& request = *grid_.request;
-    const size_t most = request.cooperative
-                            ? ~size_t{0}
-                            : std::max<size_t>(request.schedule_seed != 0 ? kShuffledBlocks : 1,
-                                               request.limits.resident_blocks_per_worker);
+    const size_t most =
+        request.cooperative
+            ? ~size_t{0}
+            : std::max<size_t>(request.schedule_seed != 0 ? kShuffledBlocks : 1,
+                               request.limits.resident_blocks_per_worker / grid_.cluster.count());
     for (;;) {
       if (request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed)) Cancel();
       if (request.time_limit.count() > 0 && std::chrono::steady_clock::now() > grid_.until) {
@@ -171,18 +194,24 @@ class Share {
       }
       if (grid_.stop.load(std::memory_order_relaxed)) return;
       bool waiting = true;
-      for (size_t k = 0; k < residents_.size();) {
-        if (!Step(k, &waiting)) ++k;
+      for (size_t k = 0; k < parties_.size();) {
+        const bool gone = StepAll(*parties_[k], &waiting);
         if (grid_.stop.load(std::memory_order_relaxed)) return;
+        if (gone) {
+          Retire(k);
+        } else {
+          ++k;
+        }
       }
       const bool room =
-          grid_.frame_bytes_left.load(std::memory_order_relaxed) > grid_.frame_bytes_of_block ||
+          grid_.frame_bytes_left.load(std::memory_order_relaxed) >
+              grid_.frame_bytes_of_block * static_cast<int64_t>(grid_.cluster.count()) ||
           request.cooperative;
-      if (residents_.empty() || (waiting && residents_.size() < most && room)) {
+      if (parties_.empty() || (waiting && parties_.size() < most && room)) {
         const uint64_t number = grid_.Take();
-        if (number < grid_.blocks) {
+        if (number < grid_.parties) {
           Start(number);
-        } else if (residents_.empty()) {
+        } else if (parties_.empty()) {
           return;
         } else {
           std::this_thread::yield();  // What these blocks wait for runs on another thread.
@@ -201,23 +230,46 @@ class Share {
   }
 
   void TryStart(uint64_t number) {
-    std::unique_ptr<Resident> resident;
-    residents_.reserve(residents_.size() + 1);
+    parties_.reserve(parties_.size() + 1);
+    if (spare.empty()) {
+      parties_.push_back(std::make_unique<Party>());
+    } else {
+      parties_.push_back(std::move(spare.back()));
+      spare.pop_back();
+    }
+    Party& party = *parties_.back();
+    Cluster& cluster = party.cluster;
+    cluster.blocks.clear();
+    cluster.progress = 0;
+    cluster.size = grid_.cluster;
+    cluster.count = grid_.clusters;
+    cluster.is_explicit = grid_.explicit_cluster;
+    cluster.id = {static_cast<uint32_t>(number % cluster.count.x),
+                  static_cast<uint32_t>(number / cluster.count.x % cluster.count.y),
+                  static_cast<uint32_t>(number / cluster.count.x / cluster.count.y)};
+    const auto blocks = static_cast<uint32_t>(cluster.size.count());
+    cluster.blocks.reserve(blocks);
+    party.members.resize(blocks);
+    for (auto& member : party.members) {
+      if (member == nullptr) member = std::make_unique<Resident>();
+      member->finished = true;  // Not begun yet.
+    }
+    for (uint32_t rank = 0; rank < blocks; ++rank) {
+      if (!StartBlockOf(party, rank)) return;
+    }
+  }
+
+  bool StartBlockOf(Party& party, uint32_t rank) {
     const int64_t left = grid_.frame_bytes_left.fetch_sub(grid_.frame_bytes_of_block);
     if (left < grid_.frame_bytes_of_block && (grid_.request->cooperative || left <= 0)) {
       grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
-      return NoMemory(Status::Limit("too many registers"));
+      NoMemory(Status::Limit("too many registers"));
+      return false;
     }
-    if (spare.empty()) {
-      resident = std::make_unique<Resident>();
-    } else {
-      resident = std::move(spare.back());
-      spare.pop_back();
-    }
-    if (Status status = Begin(grid_, *resident, number); !status.ok()) {
-      NoMemory(status);
-    }
-    residents_.push_back(std::move(resident));
+    party.members[rank]->finished = false;
+    const Status status = Begin(grid_, party, *party.members[rank], rank);
+    if (!status.ok()) NoMemory(status);
+    return status.ok();
   }
 
   void NoMemory(const Status& status) {
@@ -228,36 +280,65 @@ class Share {
     grid_.Fail(std::move(fault));
   }
 
-  // Runs resident k for a turn. True if it is gone.
-  bool Step(size_t k, bool* waiting) {
-    Block& block = residents_[k]->block;
+  // Runs each block of the party for a turn. True if all have finished.
+  bool StepAll(Party& party, bool* waiting) {
+    bool all = true;
+    for (const auto& resident : party.members) {
+      if (!resident->finished) Step(party, *resident, waiting);
+      if (grid_.stop.load(std::memory_order_relaxed)) return false;
+      all &= resident->finished;
+    }
+    if (all || !AllBlocked(party)) return all;
+    for (const auto& resident : party.members) {
+      if (resident->finished) continue;
+      Deadlock(resident->block);
+      break;
+    }
+    return false;
+  }
+
+  void Step(Party& party, Resident& resident, bool* waiting) {
+    Block& block = resident.block;
     const StepResult result = GuardedStep(block);
-    if (!block.fault.ok()) {
-      grid_.Fail(block.fault);
-      return false;
-    }
-    if (result == StepResult::kYielded) return false;
+    if (!block.fault.ok()) return grid_.Fail(block.fault);
+    resident.blocked = result == StepResult::kBlocked;
+    resident.blocked_at = party.cluster.progress;
+    if (result == StepResult::kYielded || result == StepResult::kBlocked) return;
     *waiting = false;
-    if (result == StepResult::kDeadlock) {
-      Fault fault;
-      fault.kind = FaultKind::kDeadlock;
-      fault.kernel = grid_.kernel->name;
-      fault.block = block.id;
-      fault.text = "deadlock in kernel " + fault.kernel + ", block (" + std::to_string(block.id.x) +
-                   "," + std::to_string(block.id.y) + "," + std::to_string(block.id.z) +
-                   "): " + DescribeWaiting(block);
-      grid_.Fail(std::move(fault));
-      return false;
+    if (result == StepResult::kDeadlock) return Deadlock(block);
+    resident.finished = true;
+    grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
+    TrimBlock(block);
+  }
+
+  // Whether no block of the party has done anything since it found that it waits for others.
+  static bool AllBlocked(const Party& party) {
+    for (const auto& resident : party.members) {
+      if (resident->finished) continue;
+      if (!resident->blocked || resident->blocked_at != party.cluster.progress) return false;
     }
-    Retire(k);
     return true;
   }
 
+  void Deadlock(const Block& block) {
+    Fault fault;
+    fault.kind = FaultKind::kDeadlock;
+    fault.kernel = grid_.kernel->name;
+    fault.block = block.id;
+    fault.text = "deadlock in kernel " + fault.kernel + ", block (" + std::to_string(block.id.x) +
+                 "," + std::to_string(block.id.y) + "," + std::to_string(block.id.z) +
+                 "): " + DescribeWaiting(block);
+    grid_.Fail(std::move(fault));
+  }
+
   void Retire(size_t k) {
-    grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
-    TrimBlock(residents_[k]->block);
-    if (spare.size() < 4) spare.push_back(std::move(residents_[k]));
-    residents_.erase(residents_.begin() + static_cast<std::ptrdiff_t>(k));
+    for (auto& resident : parties_[k]->members) {
+      if (resident->finished) continue;
+      grid_.frame_bytes_left.fetch_add(grid_.frame_bytes_of_block);
+      TrimBlock(resident->block);
+    }
+    if (spare.size() < kSpareParties) spare.push_back(std::move(parties_[k]));
+    parties_.erase(parties_.begin() + static_cast<std::ptrdiff_t>(k));
   }
 
   void Cancel() {
@@ -274,8 +355,8 @@ class Share {
     fault.kernel = grid_.kernel->name;
     fault.text = "kernel " + fault.kernel + " ran longer than " +
                  std::to_string(grid_.request->time_limit.count()) + " ms";
-    if (!residents_.empty()) {
-      const Block& block = residents_[0]->block;
+    if (!parties_.empty() && !parties_[0]->members.empty()) {
+      const Block& block = Unfinished(*parties_[0]);
       fault.block = block.id;
       fault.text += "; block (" + std::to_string(block.id.x) + "," + std::to_string(block.id.y) +
                     "," + std::to_string(block.id.z) + ") is one that had not ended";
@@ -291,8 +372,15 @@ class Share {
     grid_.Fail(std::move(fault));
   }
 
+  static const Block& Unfinished(const Party& party) {
+    for (const auto& resident : party.members) {
+      if (!resident->finished) return resident->block;
+    }
+    return party.members.front()->block;
+  }
+
   Grid& grid_;
-  std::vector<std::unique_ptr<Resident>> residents_;
+  std::vector<std::unique_ptr<Party>> parties_;
 };
 
 Fault Impossible(const LaunchRequest& request, std::string why) {
@@ -301,6 +389,23 @@ Fault Impossible(const LaunchRequest& request, std::string why) {
   fault.kernel = request.kernel == nullptr ? "" : request.kernel->info().name;
   fault.text = std::move(why);
   return fault;
+}
+
+// The grid's division into clusters.
+Status SetClusters(const LaunchRequest& request, const KernelInfo& info, Grid& grid) {
+  const Dim3 wanted = request.cluster.x != 0 ? request.cluster : info.reqncluster;
+  grid.explicit_cluster = wanted.x != 0;
+  if (grid.explicit_cluster) grid.cluster = wanted;
+  const Dim3& size = grid.cluster;
+  const Dim3& whole = request.grid;
+  if (size.x == 0 || size.y == 0 || size.z == 0 || size.x > kMaxClusterBlocks ||
+      size.y > kMaxClusterBlocks || size.z > kMaxClusterBlocks || size.count() > kMaxClusterBlocks)
+    return Status::Invalid("a cluster has 1 to 16 blocks");
+  if (whole.x % size.x != 0 || whole.y % size.y != 0 || whole.z % size.z != 0)
+    return Status::Invalid("the grid is no multiple of the cluster");
+  grid.clusters = {whole.x / size.x, whole.y / size.y, whole.z / size.z};
+  grid.parties = grid.clusters.count();
+  return Status::Ok();
 }
 
 }  // namespace
@@ -322,8 +427,8 @@ class WorkerPool::Impl {
 
   void Execute(Grid& grid) {
     Entry entry{&grid, 0};
-    // A single block gains nothing from helpers.
-    const bool shared = grid.blocks > 1 && !threads_.empty();
+    // A single party gains nothing from helpers.
+    const bool shared = grid.parties > 1 && !threads_.empty();
     if (shared) {
       const std::lock_guard lock(mutex_);
       open_.push_back(&entry);
@@ -344,7 +449,7 @@ class WorkerPool::Impl {
 
   Entry* Find() {
     for (Entry* entry : open_) {
-      if (entry->grid->next.load(std::memory_order_relaxed) < entry->grid->blocks &&
+      if (entry->grid->next.load(std::memory_order_relaxed) < entry->grid->parties &&
           !entry->grid->stop.load())
         return entry;
     }
@@ -445,7 +550,8 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
   grid.request = &request;
   grid.kernel = request.kernel->decoded();
   grid.space = *space;
-  grid.blocks = request.grid.count();
+  if (Status status = SetClusters(request, info, grid); !status.ok())
+    return Impossible(request, status.message());
   grid.threads = static_cast<uint32_t>(threads);
   grid.shared_bytes = info.static_shared_bytes + request.dynamic_shared_bytes;
   const uint64_t warps = (threads + kLanes - 1) / kLanes;

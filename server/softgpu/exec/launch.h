@@ -72,10 +72,15 @@ struct Fault {
   bool ok() const noexcept { return kind == FaultKind::kNone; }
 };
 
+inline constexpr uint32_t kMaxClusterBlocks = 16;
+
 struct LaunchRequest {
   const Kernel* kernel = nullptr;
   Dim3 grid;
   Dim3 block;
+  // In blocks; divides the grid. Zeros: what the kernel requires, else no clusters. Blocks of a
+  // cluster are resident at the same time.
+  Dim3 cluster{0, 0, 0};
   uint32_t dynamic_shared_bytes = 0;
   std::span<const std::byte> params;  // At least info().param_bytes.
   DeviceLimits limits;

@@ -367,6 +367,10 @@ class ModuleImpl : public ModuleSymbols {
       info.reqntid = {function.reqntid[0], function.reqntid[1], function.reqntid[2]};
       info.maxntid = {function.maxntid[0], function.maxntid[1], function.maxntid[2]};
       info.min_blocks_per_sm = function.min_blocks;
+      info.reqncluster = {function.reqncluster[0], function.reqncluster[1],
+                          function.reqncluster[2]};
+      info.max_cluster_rank = function.max_cluster_rank;
+      info.explicit_cluster = function.explicit_cluster;
       for (const Dim3& dim : {info.reqntid, info.maxntid}) {
         if (dim.count() != 0)
           info.max_threads =

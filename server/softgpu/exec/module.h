@@ -61,6 +61,9 @@ struct KernelInfo {
   Dim3 reqntid{0, 0, 0};             // Zeros: not given.
   Dim3 maxntid{0, 0, 0};             // Zeros: not given.
   uint32_t min_blocks_per_sm = 0;    // .minnctapersm, 0: not given.
+  Dim3 reqncluster{0, 0, 0};         // Blocks of a cluster, .reqnctapercluster; zeros: not given.
+  uint32_t max_cluster_rank = 0;     // .maxclusterrank, 0: not given.
+  bool explicit_cluster = false;     // The launch must give the cluster's size.
   int ptx_version = 0;               // 90 for ".version 9.0".
   int target = 0;                    // 75 for ".target sm_75".
 };

@@ -117,6 +117,9 @@ struct FunctionAst {
   uint32_t reqntid[3] = {0, 0, 0};
   uint32_t maxntid[3] = {0, 0, 0};
   uint32_t min_blocks = 0;
+  uint32_t reqncluster[3] = {0, 0, 0};
+  uint32_t max_cluster_rank = 0;
+  bool explicit_cluster = false;
   Token at;
   size_t body_offset = 0;  // Behind the '{'
   uint32_t body_line = 0;

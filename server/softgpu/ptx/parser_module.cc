@@ -153,11 +153,16 @@ class ModuleParser : public ParserBase {
         Triple(function.maxntid);
       } else if (AcceptDot("minnctapersm")) {
         function.min_blocks = static_cast<uint32_t>(ExpectInteger());
+      } else if (AcceptDot("reqnctapercluster")) {
+        Triple(function.reqncluster);
+      } else if (AcceptDot("maxclusterrank")) {
+        function.max_cluster_rank = static_cast<uint32_t>(ExpectInteger());
+      } else if (AcceptDot("explicitcluster")) {
+        function.explicit_cluster = true;
       } else if (token_.IsDot("pragma")) {
         SkipStatement();
       } else {
-        // .maxnreg N, .noreturn, .maxclusterrank N, .explicitcluster, .reqnctapercluster x,y,z,
-        // .abi_preserve N …
+        // .maxnreg N, .noreturn, .abi_preserve N …
         Advance();
         while (token_.kind == Tok::kInt) {
           Advance();

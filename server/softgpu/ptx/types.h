@@ -134,7 +134,7 @@ constexpr bool IsBits(Type type) {
 Type ParseType(std::string_view name);
 const char* TypeName(Type type);
 
-enum class Mod : uint8_t {
+enum class Mod : uint16_t {
 #define FARWARP_MODIFIER(id, text) id,
 #include "server/softgpu/ptx/modifiers.def"
 #undef FARWARP_MODIFIER
@@ -160,9 +160,9 @@ class ModSet {
   }
 
  private:
-  std::array<uint64_t, 4> words_{};
+  std::array<uint64_t, 5> words_{};
 };
-static_assert(static_cast<unsigned>(Mod::kCount) <= 256);
+static_assert(static_cast<unsigned>(Mod::kCount) <= 320);
 
 // False when the text (without the dot) is no known modifier.
 bool ParseMod(std::string_view name, Mod* mod);

@@ -16,6 +16,26 @@ inline uint64_t AddressOfLane(Warp& warp, const Ins& ins, uint32_t lane) {
   return address;
 }
 
+// Host address of an address in the window shared::cluster; 0 if it is in no block's shared memory.
+inline uint64_t ResolveShared(const Block& block, uint64_t address, uint64_t bytes) {
+  const Block* owner = &block;
+  if (const uint64_t window = address >> kClusterShift; window != 0) {
+    if (window > block.cluster->blocks.size()) return 0;
+    owner = block.cluster->blocks[window - 1];
+    address &= (uint64_t{1} << kClusterShift) - 1;
+  }
+  const uint64_t size = owner->shared_bytes;
+  return address > size || bytes > size - address ? 0 : owner->shared_base + address;
+}
+// The block of the cluster in whose shared memory a generic address lies, or nullptr.
+inline const Block* OwnerOfShared(const Block& block, uint64_t address) {
+  if (address - block.shared_base < block.shared_bytes) return &block;
+  for (const Block* other : block.cluster->blocks) {
+    if (address - other->shared_base < other->shared_bytes) return other;
+  }
+  return nullptr;
+}
+
 // Host address of `bytes` bytes; `align` is a power of two.
 inline std::byte* Access(Warp& warp, bool shared, uint64_t address, uint32_t bytes, uint32_t align,
                          uint32_t lane) {
@@ -23,10 +43,11 @@ inline std::byte* Access(Warp& warp, bool shared, uint64_t address, uint32_t byt
   if ((address & (align - 1)) != 0)
     RaiseFault(warp, FaultKind::kMisaligned, address, 1u << lane, "misaligned address");
   if (shared) {
-    if (address > block.shared_bytes || address + bytes > block.shared_bytes)
+    const uint64_t host = ResolveShared(block, address, bytes);
+    if (host == 0)
       RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane,
                  "address outside shared memory");
-    address += block.shared_base;
+    address = host;
   } else if ((address & block.space_mask) != block.space_base) {
     RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane, "illegal address");
   }

@@ -37,6 +37,8 @@ struct alignas(64) Ins {
   uint32_t slots = 0;   // First of the elements in DecodedKernel::slots (vectors).
   uint32_t line = 0;
   bool guard_negated = false;
+  bool observes = false;    // Depends on, or changes, more than registers and mbarriers.
+  bool reads_time = false;  // A clock.
 };
 static_assert(sizeof(Ins) == 64);
 

@@ -61,12 +61,10 @@ void AddressOfFormal(
     Warp& warp,
     const Ins& ins);  // d = local address of formal parameter (target) + imm; returns from 0x8000
 void IsSpaceShared(Warp& warp, const Ins& ins);
+void IsSpaceSharedCluster(Warp& warp, const Ins& ins);
 void IsSpaceLocal(Warp& warp, const Ins& ins);
 void IsSpaceGlobal(Warp& warp, const Ins& ins);
 void IsSpaceConst(Warp& warp, const Ins& ins);
-void AsyncCopy(
-    Warp& warp,
-    const Ins& ins);  // cp.async: shared [a + imm], generic b, bytes target, c source bytes
 void Fence(Warp& warp, const Ins& ins);
 void Nothing(Warp& warp, const Ins& ins);
 
@@ -108,6 +106,47 @@ Handler FindBarrier(
 // instruction and waits for the others, which join it there.
 bool GatheredLive(Warp& warp);
 
+// barrier.cluster.arrive and .wait
+void ClusterArrive(Warp& warp, const Ins& ins);
+void ClusterWait(Warp& warp, const Ins& ins);
+void MapToRank(Warp& warp, const Ins& ins);        // mapa of a generic address: d, a, b: rank
+void MapSharedToRank(Warp& warp, const Ins& ins);  // ... of one in the window: 32 bits
+void RankOf(Warp& warp, const Ins& ins);           // getctarank: d, a
+void RankOfShared(Warp& warp, const Ins& ins);
+
+// What follows takes addresses as AddressSum leaves them: 64 bits in each lane, not checked, in the
+// window shared::cluster if target has the flag that is named.
+void AddressSum(Warp& warp, const Ins& ins);  // d = base (a, as for ld) + imm
+
+inline constexpr uint32_t kToShared = 1;    // The destination, or the only address.
+inline constexpr uint32_t kFromShared = 2;  // The source.
+inline constexpr uint32_t kMbarShared = 4;
+
+// mbarrier: a: address, kToShared.
+inline constexpr uint32_t kDrops = 8;
+inline constexpr uint32_t kExpects = 16;
+void MbarrierInit(Warp& warp, const Ins& ins);  // b: count
+void MbarrierInvalidate(Warp& warp, const Ins& ins);
+// b: count, or with kExpects bytes; kNoSlot: 1. d: state before, or kNoSlot.
+void MbarrierArrive(Warp& warp, const Ins& ins);
+void MbarrierExpect(Warp& warp, const Ins& ins);    // b: bytes
+void MbarrierComplete(Warp& warp, const Ins& ins);  // b: bytes, or kNoSlot: imm of them
+void MbarrierPending(Warp& warp, const Ins& ins);   // d: count, a: state
+// d: predicate, b: state or parity. imm: 1 if it is a parity.
+void MbarrierTest(Warp& warp, const Ins& ins);
+void MbarrierTry(Warp& warp, const Ins& ins);
+
+// Copies complete when they are issued; waiting for them is nothing to do.
+// a: to, b: from, c: bytes of the source, or with kIgnores a predicate, or kNoSlot; imm: bytes.
+inline constexpr uint32_t kIgnores = 32;
+void AsyncCopy(Warp& warp, const Ins& ins);
+// a: to, b: from, c: bytes, e: mbarrier or kNoSlot, imm: slot of the mask of a multicast or
+// kNoSlot; or of the mask of bytes, with kByteMask.
+inline constexpr uint32_t kByteMask = 64;
+void BulkCopy(Warp& warp, const Ins& ins);
+Handler FindBulkReduce(const Instruction& instruction);  // The same, but for imm.
+void BulkZero(Warp& warp, const Ins& ins);               // st.bulk: a: to, b: bytes
+
 // Matrices. target's lower half: index of the form; slots: registers of D, A, B, C. Loads and
 // stores: registers in slots, address as for ld, b: stride in elements.
 Handler FindMatrixMultiply(const MatrixForm& form);
@@ -130,5 +169,6 @@ void SurfaceReduce(Warp& warp, const Ins& ins);  // sured
 
 // Special registers by name ("%tid.x"); nullptr if unknown.
 Handler FindSpecial(std::string_view name, uint32_t register_bytes);
+Handler FindSpecialPredicate(std::string_view name);
 
 }  // namespace farwarp::softgpu

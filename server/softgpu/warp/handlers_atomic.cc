@@ -1,10 +1,11 @@
-// atom and red. Shared memory belongs to a block that one thread runs, so its atomics are plain;
+// atom and red. Shared memory belongs to a cluster that one thread runs, so its atomics are plain;
 // all others are the host's, always sequentially consistent and system-wide, which is stronger than
 // any order or scope that PTX can ask for.
 #include <bit>
 #include <cstring>
 #include <type_traits>
 
+#include "server/softgpu/warp/access.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
 
@@ -86,26 +87,12 @@ using BitsOf = std::conditional_t<sizeof(T) == 8, uint64_t,
 template <typename Op, typename T, bool shared>
 void Atomic(Warp& warp, const Ins& ins) {
   using Bits = BitsOf<T>;
-  const Block& block = *warp.block;
   const T* const b = warp.Reg<T>(ins.b);
   const T* const c = ins.c == kNoSlot ? b : warp.Reg<T>(ins.c);
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
     if ((warp.active >> lane & 1) == 0) continue;
-    uint64_t address = ins.imm;
-    if (ins.target >> 16 == 0) address += warp.Reg<uint64_t>(ins.a)[lane];
-    if (ins.target >> 16 == 1) address += warp.Reg<uint32_t>(ins.a)[lane];
-    if ((address & (sizeof(T) - 1)) != 0)
-      RaiseFault(warp, FaultKind::kMisaligned, address, 1u << lane, "misaligned address");
-    if (shared) {
-      if (address > block.shared_bytes || address + sizeof(T) > block.shared_bytes) {
-        RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane,
-                   "address outside shared memory");
-      }
-      address += block.shared_base;
-    } else if ((address & block.space_mask) != block.space_base) {
-      RaiseFault(warp, FaultKind::kIllegalAddress, address, 1u << lane, "illegal address");
-    }
-    Bits* const where = reinterpret_cast<Bits*>(address);
+    Bits* const where = reinterpret_cast<Bits*>(
+        Access(warp, shared, AddressOfLane(warp, ins, lane), sizeof(T), sizeof(T), lane));
     Bits old = __atomic_load_n(where, __ATOMIC_RELAXED);
     if (shared) {
       *where = std::bit_cast<Bits>(Op::Run(std::bit_cast<T>(old), b[lane], c[lane]));

@@ -101,6 +101,7 @@ void Exit(Warp& warp, const Ins&) {
   for (uint32_t number = 0; number < block.barriers.size(); ++number) {
     if (block.barriers[number].arrived != 0) CheckBarrier(block, number);
   }
+  CheckClusterBarrier(*block.cluster);
 }
 
 void Return(Warp& warp, const Ins& ins) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "server/softgpu/memory/address_space.h"
+#include "server/softgpu/warp/access.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
 
@@ -59,6 +60,15 @@ inline void Check(Warp& warp, uint64_t (&address)[kLanes], uint32_t bytes) {
     return;
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
     if ((active >> lane & 1) == 0 || bad[lane] == 0) continue;
+    if constexpr (space == Space::kShared) {
+      // Not the block's own memory: perhaps that of another block of the cluster.
+      const uint64_t offset = address[lane] - block.shared_base;
+      const uint64_t host = ResolveShared(block, offset, bytes);
+      if (host != 0 && (offset & (bytes - 1)) == 0) {
+        address[lane] = host;
+        continue;
+      }
+    }
     const bool misaligned = (address[lane] & (bytes - 1)) != 0;
     const uint64_t shown =
         space == Space::kShared ? address[lane] - block.shared_base : address[lane];
@@ -299,13 +309,34 @@ Handler FindParamLoad(Type type, uint32_t bytes) {
 
 void AddressSharedToGeneric(Warp& warp, const Ins& ins) {
   const uint64_t* const a = warp.Reg<uint64_t>(ins.a);
-  const uint64_t base = warp.block->shared_base;
-  ToAllLanes(warp, ins, [=](uint32_t lane) { return a[lane] + base; });
+  const Block& block = *warp.block;
+  const uint64_t base = block.shared_base;
+  uint64_t high = 0;
+  for (uint32_t lane = 0; lane < kLanes; ++lane) high |= a[lane] >> kClusterShift;
+  if (high == 0) [[likely]]
+    return ToAllLanes(warp, ins, [=](uint32_t lane) { return a[lane] + base; });
+  uint64_t result[kLanes];
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    result[lane] = ResolveShared(block, a[lane], 0);
+    if (result[lane] == 0) result[lane] = a[lane] + base;
+  }
+  ToAllLanes(warp, ins, [&](uint32_t lane) { return result[lane]; });
 }
 void AddressGenericToShared(Warp& warp, const Ins& ins) {
   const uint64_t* const a = warp.Reg<uint64_t>(ins.a);
-  const uint64_t base = warp.block->shared_base;
-  ToAllLanes(warp, ins, [=](uint32_t lane) { return a[lane] - base; });
+  const Block& block = *warp.block;
+  const uint64_t base = block.shared_base;
+  if (block.cluster->blocks.size() == 1)
+    return ToAllLanes(warp, ins, [=](uint32_t lane) { return a[lane] - base; });
+  uint64_t result[kLanes];
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    const Block* const owner = OwnerOfShared(block, a[lane]);
+    result[lane] =
+        owner == nullptr || owner == &block
+            ? a[lane] - base
+            : a[lane] - owner->shared_base + (uint64_t{owner->rank + 1} << kClusterShift);
+  }
+  ToAllLanes(warp, ins, [&](uint32_t lane) { return result[lane]; });
 }
 void AddressOfLocal(Warp& warp, const Ins& ins) {
   ToAllLanes(warp, ins, [&](uint32_t lane) { return LocalOf(warp, lane) + ins.imm; });
@@ -325,36 +356,20 @@ void AddressOfFormal(Warp& warp, const Ins& ins) {
 void IsSpaceShared(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [&](uint64_t address) { return InShared(*warp.block, address); });
 }
+void IsSpaceSharedCluster(Warp& warp, const Ins& ins) {
+  TestSpace(warp, ins,
+            [&](uint64_t address) { return OwnerOfShared(*warp.block, address) != nullptr; });
+}
 void IsSpaceLocal(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [&](uint64_t address) { return InLocal(*warp.block, address); });
 }
 void IsSpaceGlobal(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [&](uint64_t address) {
-    return !InLocal(*warp.block, address) && !InShared(*warp.block, address);
+    return !InLocal(*warp.block, address) && OwnerOfShared(*warp.block, address) == nullptr;
   });
 }
 void IsSpaceConst(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [](uint64_t) { return false; });
-}
-
-void AsyncCopy(Warp& warp, const Ins& ins) {
-  uint64_t to[kLanes];
-  uint64_t from[kLanes];
-  Addresses(warp, ins, to);
-  const uint64_t* const b = warp.Reg<uint64_t>(ins.b);
-  for (uint32_t lane = 0; lane < kLanes; ++lane) from[lane] = b[lane];
-  const uint32_t bytes = ins.target & 0xff;
-  Check<Space::kShared>(warp, to, bytes);
-  Check<Space::kGeneric>(warp, from, bytes);
-  const uint32_t* const source_bytes = ins.c == kNoSlot ? nullptr : warp.Reg<uint32_t>(ins.c);
-  for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    if ((warp.active >> lane & 1) == 0) continue;
-    std::byte data[16] = {};
-    const uint32_t take =
-        source_bytes == nullptr || source_bytes[lane] > bytes ? bytes : source_bytes[lane];
-    std::memcpy(data, reinterpret_cast<const void*>(from[lane]), take);
-    std::memcpy(reinterpret_cast<void*>(to[lane]), data, bytes);
-  }
 }
 
 void Fence(Warp&, const Ins&) {

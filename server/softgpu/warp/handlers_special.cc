@@ -24,6 +24,10 @@ const Dim3& GridDim(const Warp& w) {
   return w.block->request->grid;
 }
 
+const Cluster& ClusterOf(const Warp& w) {
+  return *w.block->cluster;
+}
+
 struct Special {
   std::string_view name;
   Value value;
@@ -54,6 +58,24 @@ constexpr Special kSpecials[] = {
     {"%nctaid.x", [](const Warp& w, uint32_t) -> uint64_t { return GridDim(w).x; }},
     {"%nctaid.y", [](const Warp& w, uint32_t) -> uint64_t { return GridDim(w).y; }},
     {"%nctaid.z", [](const Warp& w, uint32_t) -> uint64_t { return GridDim(w).z; }},
+    {"%clusterid.x", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).id.x; }},
+    {"%clusterid.y", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).id.y; }},
+    {"%clusterid.z", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).id.z; }},
+    {"%nclusterid.x", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).count.x; }},
+    {"%nclusterid.y", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).count.y; }},
+    {"%nclusterid.z", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).count.z; }},
+    {"%cluster_ctaid.x",
+     [](const Warp& w, uint32_t) -> uint64_t { return w.block->id.x % ClusterOf(w).size.x; }},
+    {"%cluster_ctaid.y",
+     [](const Warp& w, uint32_t) -> uint64_t { return w.block->id.y % ClusterOf(w).size.y; }},
+    {"%cluster_ctaid.z",
+     [](const Warp& w, uint32_t) -> uint64_t { return w.block->id.z % ClusterOf(w).size.z; }},
+    {"%cluster_nctaid.x", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).size.x; }},
+    {"%cluster_nctaid.y", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).size.y; }},
+    {"%cluster_nctaid.z", [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).size.z; }},
+    {"%cluster_ctarank", [](const Warp& w, uint32_t) -> uint64_t { return w.block->rank; }},
+    {"%cluster_nctarank",
+     [](const Warp& w, uint32_t) -> uint64_t { return ClusterOf(w).size.count(); }},
     {"%laneid", [](const Warp&, uint32_t l) -> uint64_t { return l; }},
     {"%warpid", [](const Warp& w, uint32_t) -> uint64_t { return w.index; }},
     {"%nwarpid", [](const Warp& w, uint32_t) -> uint64_t { return w.block->warps.size(); }},
@@ -116,6 +138,13 @@ Handler Find(std::string_view name, uint32_t bytes, std::index_sequence<index...
 }
 
 }  // namespace
+
+Handler FindSpecialPredicate(std::string_view name) {
+  if (name != "%is_explicit_cluster") return nullptr;
+  return [](Warp& warp, const Ins& ins) {
+    StorePredicate(warp, ins.d, ClusterOf(warp).is_explicit ? ~0u : 0);
+  };
+}
 
 Handler FindSpecial(std::string_view name, uint32_t bytes) {
   return Find(name, bytes, std::make_index_sequence<sizeof kSpecials / sizeof kSpecials[0]>());

@@ -70,6 +70,10 @@ bool Before(const Group& a, const Group& b) {
 // Takes the ready group that comes first by that order, or the next in turn. False if none is
 // ready.
 bool Load(Warp& warp) {
+  for (Group& group : warp.waiting) {
+    if (group.state == GroupState::kAtMbarrier && MbarrierCompleted(warp, group))
+      group.state = GroupState::kReady;
+  }
   Merge(warp);
   ReleaseWarpSync(warp);
   Merge(warp);
@@ -145,13 +149,33 @@ void InterpretSome(Warp& warp) {
   } while (warp.event == Event::kNone && warp.pc < warp.limit);
 }
 
+// As Interpret, for a block in which all threads seem to wait for each other for ever.
+void InterpretWatching(Warp& warp) {
+  const Ins* const code = warp.kernel->code.data();
+  IdleState& idle = warp.block->idle;
+  do {
+    const Ins& ins = code[warp.pc];
+    idle.observed |= ins.observes;
+    idle.read_time |= ins.reads_time;
+    warp.active = warp.mask;
+    if (ins.guard != kNoSlot) {
+      const uint32_t holds = *warp.Reg<uint32_t>(ins.guard);
+      warp.active &= ins.guard_negated ? ~holds : holds;
+    }
+    ++warp.pc;
+    if (warp.active != 0) ins.run(warp, ins);
+  } while (warp.event == Event::kNone && warp.pc < warp.limit);
+}
+
 // Runs the warp until no group of it can go on or its turn is over. True if anything ran.
 bool RunWarp(Warp& warp, bool* yielded) {
   bool ran = false;
   for (;;) {
     if (!Load(warp)) return ran;
     ran = true;
-    if (warp.block->random == 0) {
+    if (warp.block->idle.traced) {
+      InterpretWatching(warp);
+    } else if (warp.block->random == 0) {
       Interpret(warp);
     } else {
       InterpretSome(warp);
@@ -174,12 +198,38 @@ bool RunWarp(Warp& warp, bool* yielded) {
   }
 }
 
+// What is left when no warp of a block can run. Where threads are in mbarrier.try_wait these end,
+// unsuccessfully, as their time limit allows; if for long nothing happens but that, and nothing
+// outside the block has been looked at, nothing ever will.
+StepResult Idle(Block& block) {
+  constexpr uint32_t kRounds = 1 << 14;
+  constexpr auto kPatience = std::chrono::milliseconds(500);
+  constexpr auto kPatienceWithClock = std::chrono::seconds(30);  // It may be a wait with a limit.
+  IdleState& idle = block.idle;
+  const auto now = std::chrono::steady_clock::now();
+  if (idle.rounds == 0 || idle.observed || idle.progress != block.cluster->progress)
+    idle = {0, block.cluster->progress, now, true, false, false};
+  ++idle.rounds;
+  if (!ExpireTryWaits(block)) {
+    for (const Warp& warp : block.warps) {
+      for (const Group& group : warp.waiting) {
+        if (group.state == GroupState::kAtClusterBarrier) return StepResult::kBlocked;
+      }
+    }
+    return StepResult::kDeadlock;
+  }
+  const bool long_enough = idle.rounds >= kRounds && now - idle.since > kPatience &&
+                           (!idle.read_time || now - idle.since > kPatienceWithClock);
+  return long_enough ? StepResult::kBlocked : StepResult::kYielded;
+}
+
 }  // namespace
 
 void StartBlock(Block& block) {
   const DecodedFunction& function = block.kernel->functions[0];
   block.live = block.threads;
   block.barriers.fill(Barrier{});
+  block.idle = {};
   block.warps.resize((block.threads + kLanes - 1) / kLanes);
   for (size_t i = 0; i < block.warps.size(); ++i) {
     Warp& warp = block.warps[i];
@@ -191,6 +241,7 @@ void StartBlock(Block& block) {
     warp.live = lanes == kLanes ? ~0u : (1u << lanes) - 1;
     warp.event = Event::kNone;
     warp.carry = 0;
+    warp.at_cluster = 0;
     warp.mask = 0;
     warp.budget = 0;
     if (warp.frames.empty()) warp.frames.push_back(std::make_unique<Frame>());
@@ -213,6 +264,7 @@ void StartBlock(Block& block) {
 }
 
 StepResult StepBlock(Block& block) {
+  if (block.idle.traced && block.idle.progress != block.cluster->progress) block.idle = {};
   for (Warp& warp : block.warps) warp.had_turn = false;
   const size_t count = block.warps.size();
   for (;;) {
@@ -243,7 +295,7 @@ StepResult StepBlock(Block& block) {
       if (block.interrupted() || block.Random(8) == 0) return StepResult::kYielded;
       continue;
     }
-    if (!ran) return StepResult::kDeadlock;
+    if (!ran) return Idle(block);
     if (yielded && all_had_turn) return StepResult::kYielded;
     if (block.interrupted()) return StepResult::kYielded;
   }
@@ -296,6 +348,15 @@ std::string DescribeWaiting(const Block& block) {
             " has " + std::to_string(barrier.arrived) + " of " + std::to_string(expected) +
             " threads";
   }
+  if (const std::string mbarrier = DescribeMbarrier(block); !mbarrier.empty())
+    text += (text.empty() ? "" : ", ") + mbarrier;
+  uint32_t at_cluster = 0;
+  for (const Warp& warp : block.warps)
+    at_cluster += static_cast<uint32_t>(__builtin_popcount(warp.at_cluster & warp.live));
+  if (at_cluster != 0)
+    text += (text.empty() ? "" : ", ") + std::string("the cluster's barrier has ") +
+            std::to_string(at_cluster) + " of " + std::to_string(block.live) +
+            " threads of this block";
   for (const Warp& warp : block.warps) {
     for (const Group& group : warp.waiting) {
       if (group.state == GroupState::kAtWarpSync) {

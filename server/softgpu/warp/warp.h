@@ -42,7 +42,8 @@ struct Frame {
   std::vector<std::byte> storage;
 };
 
-enum class GroupState : uint8_t { kReady, kAtBarrier, kAtWarpSync };
+// kAtMbarrier: in mbarrier.try_wait, whose instruction runs again when its phase has completed.
+enum class GroupState : uint8_t { kReady, kAtBarrier, kAtWarpSync, kAtMbarrier, kAtClusterBarrier };
 
 struct Group {
   uint32_t pc = 0;
@@ -69,9 +70,10 @@ struct Warp {
   uint32_t budget = 0;   // Backward jumps until others get a turn; 0: to be renewed.
   uint32_t turn = 0;     // Counts those of groups that spin.
   bool rotate = false;
-  bool had_turn = false;  // Used up a turn since StepBlock began.
-  uint32_t carry = 0;     // CC.CF of each lane.
-  uint32_t index = 0;     // %warpid
+  bool had_turn = false;    // Used up a turn since StepBlock began.
+  uint32_t carry = 0;       // CC.CF of each lane.
+  uint32_t at_cluster = 0;  // Lanes that have arrived at the cluster's barrier.
+  uint32_t index = 0;       // %warpid
   Block* block = nullptr;
   const DecodedKernel* kernel = nullptr;
   std::vector<Group> waiting;  // All groups but the running one.
@@ -93,6 +95,30 @@ struct Barrier {
   bool any = false;
 };
 
+// The blocks that share their shared memories and a barrier; without clusters, one block by itself.
+// All of them are run by one thread, so that what they share needs no atomics.
+struct Cluster {
+  std::vector<Block*> blocks;  // By rank.
+  Dim3 size;                   // In blocks.
+  Dim3 id{0, 0, 0};
+  Dim3 count;                // Clusters of the grid.
+  bool is_explicit = false;  // The launch or the kernel asked for clusters.
+  uint64_t progress = 0;     // Counts what may let threads of other blocks go on.
+};
+// Addresses in the window shared::cluster: those of a block's own shared memory, and those of the
+// block with rank r from (r + 1) << kClusterShift.
+inline constexpr uint32_t kClusterShift = 24;
+
+// What is known about a block in which nothing but mbarrier.try_wait is left to run.
+struct IdleState {
+  uint32_t rounds = 0;
+  uint64_t progress = 0;  // Of the cluster when it began.
+  std::chrono::steady_clock::time_point since;
+  bool traced = false;     // Instructions are watched:
+  bool observed = false;   // one depended on, or changed, more than registers,
+  bool read_time = false;  // or was told the time.
+};
+
 struct Block {
   const LaunchRequest* request = nullptr;
   const DecodedKernel* kernel = nullptr;
@@ -107,6 +133,9 @@ struct Block {
   uint32_t threads = 0;
   uint32_t live = 0;  // Threads that have not exited.
   uint32_t worker = 0;
+  Cluster* cluster = nullptr;
+  uint32_t rank = 0;  // In the cluster.
+  IdleState idle;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers;
   Fault fault;  // Set by RaiseFault, which does not return.
@@ -133,7 +162,8 @@ struct Block {
   }
 };
 
-enum class StepResult : uint8_t { kFinished, kYielded, kDeadlock };
+// kBlocked: nothing can go on unless another block of the cluster does something.
+enum class StepResult : uint8_t { kFinished, kYielded, kBlocked, kDeadlock };
 
 // Prepares the block to run from its beginning.
 void StartBlock(Block& block);
@@ -159,6 +189,16 @@ struct CallSite;
 Frame* PushFrame(Warp& warp, const CallSite& site, uint32_t function, uint32_t lanes);
 // `lanes` of the running group become a group of their own at `pc`; the rest stays.
 void SplitGroup(Warp& warp, uint32_t lanes, uint32_t pc);
+
+// Whether a group in mbarrier.try_wait may go on (handlers_mbarrier.cc).
+bool MbarrierCompleted(Warp& warp, const Group& group);
+// Lets all groups of the block that are in mbarrier.try_wait go on with what they have. False if
+// there are none.
+bool ExpireTryWaits(Block& block);
+// The first of them, for the deadlock report; "" if there is none.
+std::string DescribeMbarrier(const Block& block);
+// The cluster's barrier lets its groups go on if all threads of all blocks have arrived.
+void CheckClusterBarrier(Cluster& cluster);
 
 // A barrier that may have become complete lets its groups go on.
 void CheckBarrier(Block& block, uint32_t number);
