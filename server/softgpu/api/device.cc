@@ -163,6 +163,9 @@ bool Device::Attribute(CUdevice_attribute attribute, int* value) const noexcept 
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
       *value = minor_;
       return true;
+    case CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH:
+      *value = compute_capability() >= kFirstWithClusters ? 1 : 0;
+      return true;
     case CU_DEVICE_ATTRIBUTE_MULTI_GPU_BOARD_GROUP_ID:
       *value = ordinal_;
       return true;

@@ -66,6 +66,8 @@ class Device {
 };
 
 // Facts that several parts need; the same for all devices.
+// Compute capability, from which on there are clusters.
+inline constexpr int kFirstWithClusters = 90;
 inline constexpr int kMaxThreadsPerBlock = 1024;
 inline constexpr int kMaxBlockZ = 64;
 inline constexpr int kMaxGridYZ = 65535;

@@ -23,12 +23,41 @@ struct Shape {
   Dim3 block;
   unsigned shared_bytes = 0;
   bool cooperative = false;
+  Dim3 cluster{0, 0, 0};  // Zeros: not given.
 };
 
 std::atomic<std::uint64_t> next_grid{1};
 
+// Clusters have more than 8 blocks only if a kernel allows it.
+constexpr std::uint64_t kPortableClusterBlocks = 8;
+
 bool Match(const Dim3& a, const Dim3& b) {
   return a.x == b.x && a.y == b.y && a.z == b.z;
+}
+
+// The cluster that the launch gives, or the kernel; clusters of one block are no clusters.
+CUresult CheckCluster(const Function& function, const Shape& shape) {
+  const KernelInfo& info = function.kernel().info();
+  const bool required = info.reqncluster.x != 0;
+  const bool given = shape.cluster.x != 0;
+  if (required && given && !Match(info.reqncluster, shape.cluster))
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  if (!required && !given)
+    return info.explicit_cluster ? CUDA_ERROR_INVALID_CLUSTER_SIZE : CUDA_SUCCESS;
+  const Dim3& size = given ? shape.cluster : info.reqncluster;
+  if (size.x > kMaxClusterBlocks || size.y > kMaxClusterBlocks || size.z > kMaxClusterBlocks)
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  const std::uint64_t blocks = size.count();
+  if (blocks > 1 && function.context()->device().compute_capability() < kFirstWithClusters)
+    return CUDA_ERROR_NOT_SUPPORTED;
+  const std::uint64_t most = function.settings().non_portable_cluster.load() != 0
+                                 ? kMaxClusterBlocks
+                                 : kPortableClusterBlocks;
+  if (blocks > most || (info.max_cluster_rank != 0 && blocks > info.max_cluster_rank))
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  return shape.grid.x % size.x == 0 && shape.grid.y % size.y == 0 && shape.grid.z % size.z == 0
+             ? CUDA_SUCCESS
+             : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult CheckShape(const Function& function, const Shape& shape) {
@@ -49,6 +78,7 @@ CUresult CheckShape(const Function& function, const Shape& shape) {
       static_cast<std::uint64_t>(MaxDynamicShared(info, function.settings()))) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (const CUresult result = CheckCluster(function, shape); result != CUDA_SUCCESS) return result;
   if (!shape.cooperative) return CUDA_SUCCESS;
   KernelUse use;
   use.registers = static_cast<int>(info.registers);
@@ -157,6 +187,7 @@ void Execute(Driver& driver, const Function& function, const Shape& shape,
   request.kernel = &function.kernel();
   request.grid = shape.grid;
   request.block = shape.block;
+  request.cluster = shape.cluster;
   request.dynamic_shared_bytes = shape.shared_bytes;
   request.params = params;
   request.limits = context.KernelLimits();
@@ -239,10 +270,7 @@ CUresult ApplyAttributes(const CUlaunchConfig& config, Shape* shape) {
       case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: {
         const auto& cluster = attribute.value.clusterDim;
         if (cluster.x == 0 || cluster.y == 0 || cluster.z == 0) return CUDA_ERROR_INVALID_VALUE;
-        if (std::uint64_t{cluster.x} * cluster.y * cluster.z != 1) {
-          FARWARP_LOG(kWarn, "softgpu: thread block clusters are not supported yet");
-          return CUDA_ERROR_NOT_SUPPORTED;
-        }
+        shape->cluster = {cluster.x, cluster.y, cluster.z};
         break;
       }
       case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
@@ -286,7 +314,8 @@ Shape ShapeOf(const graph::KernelWork& kernel) {
   return {{kernel.grid[0], kernel.grid[1], kernel.grid[2]},
           {kernel.block[0], kernel.block[1], kernel.block[2]},
           kernel.shared_bytes,
-          false};
+          false,
+          {0, 0, 0}};
 }
 
 }  // namespace
@@ -333,8 +362,11 @@ CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDi
                         unsigned int blockDimZ, unsigned int sharedMemBytes, CUstream hStream,
                         void** kernelParams, void** extra) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
-    const Shape shape{
-        {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, false};
+    const Shape shape{{gridDimX, gridDimY, gridDimZ},
+                      {blockDimX, blockDimY, blockDimZ},
+                      sharedMemBytes,
+                      false,
+                      {0, 0, 0}};
     if (CUresult captured;
         CaptureLaunch(hStream, NodeOf(f, shape, kernelParams, extra), {}, &captured)) {
       return captured;
@@ -356,8 +388,11 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned
                                    unsigned int sharedMemBytes, CUstream hStream,
                                    void** kernelParams) {
   return CallStream(hStream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
-    const Shape shape{
-        {gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes, true};
+    const Shape shape{{gridDimX, gridDimY, gridDimZ},
+                      {blockDimX, blockDimY, blockDimZ},
+                      sharedMemBytes,
+                      true,
+                      {0, 0, 0}};
     const CUlaunchAttribute cooperative = CooperativeAttribute();
     if (CUresult captured; CaptureLaunch(hStream, NodeOf(f, shape, kernelParams, nullptr),
                                          {&cooperative, 1}, &captured)) {
@@ -383,7 +418,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction f, void** ker
         Shape shape{{config->gridDimX, config->gridDimY, config->gridDimZ},
                     {config->blockDimX, config->blockDimY, config->blockDimZ},
                     config->sharedMemBytes,
-                    false};
+                    false,
+                    {0, 0, 0}};
         const CUresult result = ApplyAttributes(*config, &shape);
         if (result != CUDA_SUCCESS) return result;
         if (CUresult captured; CaptureLaunch(config->hStream, NodeOf(f, shape, kernelParams, extra),

@@ -110,7 +110,17 @@ TEST_F(LaunchTest, LaunchAttributes) {
   EXPECT_OK(cuLaunchKernelEx(&config, f, nullptr, nullptr));
   attribute.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
   attribute.value.clusterDim = {2, 1, 1};
-  EXPECT_CU(CUDA_ERROR_NOT_SUPPORTED, cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  config.gridDimX = 32;
+  EXPECT_OK(cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  attribute.value.clusterDim = {16, 1, 1};
+  EXPECT_CU(CUDA_ERROR_INVALID_CLUSTER_SIZE, cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  ASSERT_OK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1));
+  EXPECT_OK(cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  attribute.value.clusterDim = {32, 1, 1};
+  EXPECT_CU(CUDA_ERROR_INVALID_CLUSTER_SIZE, cuLaunchKernelEx(&config, f, nullptr, nullptr));
+  attribute.value.clusterDim = {2, 0, 1};
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuLaunchKernelEx(&config, f, nullptr, nullptr));
   attribute.id = static_cast<CUlaunchAttributeID>(99);
   EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuLaunchKernelEx(&config, f, nullptr, nullptr));
   EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuLaunchKernelEx(nullptr, f, nullptr, nullptr));
