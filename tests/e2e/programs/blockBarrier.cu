@@ -95,9 +95,10 @@ __global__ void parity(int* out) {
   }
 }
 
-// Tiles come by bulk copies, are doubled, and go out by bulk copies.
+// Tiles come by bulk copies, are doubled, and go out by bulk copies, where the target has them.
 __global__ void bulk(const int* in, int* out, int tiles) {
   constexpr int kTile = 512;
+#if __CUDA_ARCH__ >= 900
   __shared__ alignas(128) int tile[2][kTile];
   __shared__ Barrier barrier[2];
   if (threadIdx.x == 0) {
@@ -127,6 +128,12 @@ __global__ void bulk(const int* in, int* out, int tiles) {
     }
   }
   if (threadIdx.x == 0) cde::cp_async_bulk_wait_group_read<0>();
+#else
+  for (int k = blockIdx.x * blockDim.x + threadIdx.x; k < tiles * kTile;
+       k += gridDim.x * blockDim.x) {
+    out[k] = 2 * in[k] + k % kTile;
+  }
+#endif
 }
 
 template <typename T>
