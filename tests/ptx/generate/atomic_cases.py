@@ -71,7 +71,7 @@ def vector_case(name, op, t, count, space, target, reduce=False):
         regs_in = ", ".join("%%f%d" % k for k in range(count))
     else:
         regs_old, regs_in = regs(8), regs(0)
-    mnemonic = "%s.%s.%s%s%s.%s" % ("red" if reduce else "atom", space, op, "" if t == "f32" else ".noftz",
+    mnemonic = "%s%s.%s%s%s.%s" % ("red" if reduce else "atom", space and "." + space, op, "" if t == "f32" else ".noftz",
                                    ".v%d" % count if count > 1 else "", t)
     text += "  %s %s[%s], %s;\n" % (mnemonic, "" if reduce else brace(regs_old) + ", ", address, brace(regs_in))
     if not reduce:
