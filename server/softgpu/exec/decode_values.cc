@@ -94,6 +94,7 @@ void FunctionDecoder::MoveOf(const Instruction& i) {
                                 ? FindSpecialPredicate(from.name)
                                 : FindSpecial(from.name, RegisterBytes(i.type()));
     if (special == nullptr) return Error(from.at, "unknown register");
+    NoteSpecial(from.name);
     Ins& ins = Emit(i, special);
     ins.d = d;
     ins.reads_time = ReadsTime(from.name);

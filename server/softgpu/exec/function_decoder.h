@@ -310,6 +310,7 @@ class FunctionDecoder {
             Error(operand.at, "unknown register");
             return 0;
           }
+          NoteSpecial(operand.name);
           const uint32_t temp = Temp();
           EmitHelper(i, special, temp).reads_time = ReadsTime(operand.name);
           return temp;
@@ -319,6 +320,9 @@ class FunctionDecoder {
         Error(operand.at, "this operand is not allowed here");
         return 0;
     }
+  }
+  void NoteSpecial(std::string_view special) {
+    kernel_.reserved_shared |= special.substr(0, 14) == "%reserved_smem";
   }
   static bool ReadsTime(std::string_view special) {
     return special.substr(0, 6) == "%clock" || special.substr(0, 12) == "%globaltimer";

@@ -21,6 +21,7 @@ constexpr uint64_t kShuffledBlocks = 8;
 // than the limit, by which programs have been written that fit it on hardware.
 constexpr uint64_t kStackOfRecursion = 2;
 constexpr uint64_t kMinStackBytes = 1024;
+constexpr uint32_t kSharedAlign = 128;
 constexpr size_t kSpareParties = 4;
 constexpr uint64_t kGuardBytes = AddressSpace::kPage;
 
@@ -35,6 +36,7 @@ struct Grid {
   uint64_t parties = 0;  // Clusters, or blocks where there are none.
   uint32_t threads = 0;
   uint32_t shared_bytes = 0;
+  uint32_t reserved_offset = 0;
   uint64_t local_stride = 0;
   std::atomic<uint64_t> next{0};
   std::atomic<bool> stop{false};
@@ -151,6 +153,7 @@ Status Begin(Grid& grid, Party& party, Resident& resident, uint32_t rank) {
   resident.blocked = false;
   block.shared_base = resident.scratch.shared();
   block.shared_bytes = grid.shared_bytes;
+  block.reserved_offset = grid.reserved_offset;
   block.local_base = resident.scratch.local();
   block.local_stride = grid.local_stride;
   block.param_base = resident.scratch.params();
@@ -554,6 +557,10 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
     return Impossible(request, status.message());
   grid.threads = static_cast<uint32_t>(threads);
   grid.shared_bytes = info.static_shared_bytes + request.dynamic_shared_bytes;
+  if (grid.kernel->reserved_shared) {
+    grid.reserved_offset = (grid.shared_bytes + kSharedAlign - 1) / kSharedAlign * kSharedAlign;
+    grid.shared_bytes = grid.reserved_offset + kReservedSharedBytes;
+  }
   const uint64_t warps = (threads + kLanes - 1) / kLanes;
   grid.frame_bytes_of_block =
       static_cast<int64_t>(warps * (grid.kernel->functions[0].frame_bytes + 64));

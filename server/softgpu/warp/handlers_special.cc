@@ -107,7 +107,24 @@ constexpr Special kSpecials[] = {
     {"%globaltimer_hi", [](const Warp&, uint32_t) -> uint64_t { return GlobalTimer() >> 32; }},
     {"%dynamic_smem_size",
      [](const Warp& w, uint32_t) -> uint64_t { return w.block->request->dynamic_shared_bytes; }},
-    {"%total_smem_size", [](const Warp& w, uint32_t) -> uint64_t { return w.block->shared_bytes; }},
+    {"%total_smem_size",
+     [](const Warp& w, uint32_t) -> uint64_t {
+       return w.kernel->static_shared_bytes + w.block->request->dynamic_shared_bytes;
+     }},
+    {"%reserved_smem_offset_begin",
+     [](const Warp& w, uint32_t) -> uint64_t { return w.block->reserved_offset; }},
+    {"%reserved_smem_offset_end",
+     [](const Warp& w, uint32_t) -> uint64_t {
+       return w.block->reserved_offset + kReservedSharedBytes;
+     }},
+    {"%reserved_smem_offset_cap",
+     [](const Warp&, uint32_t) -> uint64_t { return kReservedSharedBytes; }},
+    {"%reserved_smem_offset_0",
+     [](const Warp& w, uint32_t) -> uint64_t { return w.block->reserved_offset; }},
+    {"%reserved_smem_offset_1",
+     [](const Warp& w, uint32_t) -> uint64_t {
+       return w.block->reserved_offset + kReservedSharedBytes / 2;
+     }},
     {"%envreg1",
      [](const Warp& w, uint32_t) -> uint64_t {
        return w.block->request->limits.grid_workspace >> 32;

@@ -109,6 +109,10 @@ struct Cluster {
 // block with rank r from (r + 1) << kClusterShift.
 inline constexpr uint32_t kClusterShift = 24;
 
+// Shared memory behind a block's own that the toolkit's headers find by special registers: two
+// regions, as on hardware, where they lie in front.
+inline constexpr uint32_t kReservedSharedBytes = 1024;
+
 // What is known about a block in which nothing but mbarrier.try_wait is left to run.
 struct IdleState {
   uint32_t rounds = 0;
@@ -124,8 +128,9 @@ struct Block {
   const DecodedKernel* kernel = nullptr;
   Dim3 id{0, 0, 0};
   uint64_t shared_base = 0;
-  uint32_t shared_bytes = 0;
-  uint64_t local_base = 0;  // Thread t's local memory begins at local_base + t * local_stride.
+  uint32_t shared_bytes = 0;     // What is reserved included.
+  uint32_t reserved_offset = 0;  // Of the reserved memory, if the kernel asks for it.
+  uint64_t local_base = 0;       // Thread t's local memory begins at local_base + t * local_stride.
   uint64_t local_stride = 0;
   uint64_t param_base = 0;  // The parameters, inside the address space.
   uint64_t space_base = 0;  // Of the address space: (address & space_mask) == space_base.
