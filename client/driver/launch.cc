@@ -18,6 +18,10 @@
 namespace farwarp::client {
 namespace {
 
+// What every device with clusters has, and what the largest have.
+constexpr std::uint64_t kPortableClusterBlocks = 8;
+constexpr std::uint64_t kMaxClusterBlocks = 16;
+
 bool TooBig(unsigned size, int limit) {
   return size == 0 || size > static_cast<unsigned>(limit);
 }
@@ -45,6 +49,44 @@ CUresult CheckLaunchShape(const Device& device, const Launchable& kernel,
       std::max(kernel.max_dynamic_shared_bytes.load(std::memory_order_relaxed),
                device.limits.shared_per_block - attributes[CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES]));
   return shape.shared_bytes > allowed ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult CheckCluster(const Device& device, const Launchable& kernel,
+                      const wire::LaunchShape& shape, const CUlaunchAttribute* given) {
+  constexpr std::size_t kRequired[] = {CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH,
+                                       CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT,
+                                       CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH};
+  const auto& attributes = kernel.info->attributes;
+  const bool required = attributes[kRequired[0]] > 0;
+  if (given == nullptr && !required) {
+    return attributes[CU_FUNC_ATTRIBUTE_CLUSTER_SIZE_MUST_BE_SET] != 0
+               ? CUDA_ERROR_INVALID_CLUSTER_SIZE
+               : CUDA_SUCCESS;
+  }
+  std::uint64_t blocks = 1;
+  bool divides = true;
+  for (int i = 0; i < 3; ++i) {
+    const auto fixed = static_cast<unsigned>(attributes[kRequired[i]]);
+    unsigned size = fixed;
+    if (given != nullptr) {
+      const auto& cluster = given->value.clusterDim;
+      size = i == 0 ? cluster.x : i == 1 ? cluster.y : cluster.z;
+    }
+    if (size == 0) return CUDA_ERROR_INVALID_VALUE;
+    if ((required && size != fixed) || size > kMaxClusterBlocks) {
+      return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+    }
+    blocks *= size;
+    divides = divides && shape.grid[i] % size == 0;
+  }
+  if (blocks > 1 && device.Attribute(CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH) == 0) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  const bool more = kernel.non_portable_cluster.load(std::memory_order_relaxed) != 0;
+  if (blocks > (more ? kMaxClusterBlocks : kPortableClusterBlocks)) {
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  }
+  return divides ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult ReadLaunchAttribute(const CUlaunchAttribute& attribute, wire::LaunchShape* shape,
@@ -203,11 +245,19 @@ CUresult Run(Launch launch) {
   }
   // Which attributes travel, before the stream's tail is taken.
   std::uint64_t sent = 0;
+  const CUlaunchAttribute* cluster = nullptr;
   for (unsigned i = 0; i < launch.attribute_count; ++i) {
     bool send;
     const CUresult result = ReadLaunchAttribute(launch.attributes[i], &launch.shape, &send);
     if (result != CUDA_SUCCESS) return result;
     if (send) sent |= std::uint64_t{1} << i;
+    if (launch.attributes[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
+      cluster = &launch.attributes[i];
+    }
+  }
+  if (const CUresult result = CheckCluster(caller.device(), *kernel, launch.shape, cluster);
+      result != CUDA_SUCCESS) {
+    return result;
   }
   if (managed.any()) {
     if (const CUresult result = managed.BeforeWork(caller); result != CUDA_SUCCESS) return result;
