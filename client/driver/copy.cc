@@ -40,12 +40,14 @@ CUresult SendPiece(const Caller& caller, const StreamUse& use, const wire::CopyP
     PackRows(from, extent, packed.get());
     data = packed.get();
   }
-  Command command(caller.session(), IdOf(InternalCommand::kCopyToDevice));
+  const bool is_inline = bytes <= wire::kInlineDataBytes;
+  Command command(caller.session(), IdOf(InternalCommand::kCopyToDevice),
+                  is_inline ? 0 : static_cast<std::size_t>(bytes));
   command.body().PutPointer(use.wire);
   command.body().PutStruct(extent);
   command.body().PutStruct(to);
   command.body().Put(bytes);
-  if (bytes <= wire::kInlineDataBytes) {
+  if (is_inline) {
     command.body().Put(std::uint64_t{0});
     command.body().PutRaw(data, static_cast<std::size_t>(bytes));
   } else {
@@ -108,7 +110,7 @@ class Transfers {
 
   void Add(void* to, std::uint64_t bytes) {
     transfers_.push_back(0);  // What may fail, first.
-    transfers_.back() = session_.ExpectTransfer(to, static_cast<std::size_t>(bytes));
+    transfers_.back() = session_.ExpectCopy(to, static_cast<std::size_t>(bytes));
   }
   std::uint64_t last() const noexcept { return transfers_.back(); }
   void Cancel() noexcept {

@@ -23,7 +23,7 @@ CUresult Load(Session& session, wire::InternalCommand id, wire::Handle handle, c
   Reply reply;
   CUresult result;
   {
-    Command command(session, IdOf(id));
+    Command command(session, IdOf(id), BulkBytes(image.bytes.size()));
     command.body().Put(handle.bits());
     jit.Put(command.body());
     PutBulk(session, command, image.bytes);

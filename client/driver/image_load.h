@@ -18,6 +18,7 @@
 #include "cuda/driver_api.h"
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
+#include "farwarp/wire/limits.h"
 
 namespace farwarp::client {
 
@@ -35,6 +36,10 @@ CUresult LoadImageFile(Session& session, wire::InternalCommand command, wire::Ha
 CUresult ReadImageFile(const char* path, std::vector<std::byte>* contents);
 // The bulk part of a command: `bytes:u64 transfer:u64 [data if transfer is 0]`.
 void PutBulk(Session& session, Command& command, std::span<const std::byte> bytes);
+// What a command that PutBulk is used for has to name: how much of `bytes` will travel beside it.
+constexpr std::size_t BulkBytes(std::size_t bytes) {
+  return bytes <= wire::kInlineDataBytes ? 0 : bytes;
+}
 
 // Asks for a variable of a module or library by name.
 CUresult AskVariable(Session& session, wire::InternalCommand command, wire::Handle handle,

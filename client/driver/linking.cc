@@ -100,7 +100,7 @@ CUresult LinkNow(const Caller& caller, Link& link) REQUIRES(link.mutex) {
   Reply reply;
   CUresult result;
   {
-    Command command(caller.session(), IdOf(InternalCommand::kLink));
+    Command command(caller.session(), IdOf(InternalCommand::kLink), BulkBytes(link.bytes.size()));
     wire::Encoder& body = command.body();
     body.Put(number);
     body.Put(static_cast<std::uint64_t>(link.inputs.size()));

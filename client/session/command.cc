@@ -20,12 +20,13 @@ void Append(wire::Buffer& buffer, const void* data, std::size_t bytes) {
 }  // namespace
 
 // The analysis cannot follow a lock that a constructor takes and another function gives back.
-Command::Command(Session& session, std::uint32_t id)
-    : session_(session), id_(id), open_(Open()), body_(session.tail_.commands) {}
+Command::Command(Session& session, std::uint32_t id, std::size_t bulk_bytes)
+    : session_(session), id_(id), open_(Open(bulk_bytes)), body_(session.tail_.commands) {}
 
-bool Command::Open() NO_THREAD_SAFETY_ANALYSIS {
+bool Command::Open(std::size_t bulk_bytes) NO_THREAD_SAFETY_ANALYSIS {
   context_ = CallingThreadContext();
-  session_.LockTail();
+  const bool urgent = id_ == wire::IdOf(wire::InternalCommand::kHostFunctionDone);
+  has_credit_ = session_.LockTail(bulk_bytes, urgent);
   locked_ = true;
   wire::Buffer& commands = session_.tail_.commands;
   start_ = commands.size();
@@ -57,12 +58,17 @@ Command::~Command() {
 void Command::AttachBulk(std::uint64_t transfer, const void* data,
                          std::size_t bytes) NO_THREAD_SAFETY_ANALYSIS {
   session_.tail_.attachments.push_back({transfer, static_cast<const std::byte*>(data), bytes});
+  session_.under_way_.bulk_bytes += wire::BulkCharge(session_.welcome_.credit, bytes);
   has_bulk_ = true;
 }
 
 void Command::Drop() noexcept NO_THREAD_SAFETY_ANALYSIS {
   session_.tail_.commands.resize(start_);
-  session_.tail_.attachments.resize(attachments_before_);
+  while (session_.tail_.attachments.size() > attachments_before_) {
+    session_.under_way_.bulk_bytes -=
+        wire::BulkCharge(session_.welcome_.credit, session_.tail_.attachments.back().bytes);
+    session_.tail_.attachments.pop_back();
+  }
   session_.tail_context_ = context_before_;
   Unlock();
 }
@@ -77,6 +83,10 @@ CUresult Command::Seal(std::uint64_t ticket) noexcept NO_THREAD_SAFETY_ANALYSIS 
   if (error != CUDA_SUCCESS) {
     Drop();
     return error;
+  }
+  if (!has_credit_) {
+    Drop();
+    return CUDA_ERROR_OUT_OF_MEMORY;
   }
   if (session_.Unknown(id_)) {
     Drop();

@@ -37,8 +37,9 @@ class Reply;
 
 class Command {
  public:
-  // Throws only when memory runs out.
-  Command(Session& session, std::uint32_t id);
+  // `bulk_bytes`: of what will be attached; waits until the server can take them, as others' bytes
+  // arrive at the device. Who must not wait names none. Throws only when memory runs out.
+  Command(Session& session, std::uint32_t id, std::size_t bulk_bytes = 0);
   ~Command();
   Command(const Command&) = delete;
   Command& operator=(const Command&) = delete;
@@ -64,7 +65,7 @@ class Command {
 
  private:
   // Takes the tail and writes what precedes the body. Always true.
-  bool Open();
+  bool Open(std::size_t bulk_bytes);
   // Completes the header; not CUDA_SUCCESS (and the command is dropped) if it cannot be sent.
   CUresult Seal(std::uint64_t ticket) noexcept;
   void Drop() noexcept;
@@ -79,6 +80,7 @@ class Command {
   std::uint64_t context_ = 0;
   std::uint64_t batch_ = 0;
   bool has_bulk_ = false;
+  bool has_credit_ = true;
   bool despite_context_error_ = false;
   bool locked_ = false;
   const bool open_;

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -212,7 +213,8 @@ Status Session::Accept(const wire::Challenge& challenge, wire::Welcome welcome) 
       welcome.table_hash != challenge.table_hash) {
     return Status::Invalid("the server's welcome is not what was agreed on");
   }
-  if (welcome.window >= windows_.size() || welcome.devices.empty()) {
+  if (welcome.window >= windows_.size() || welcome.devices.empty() ||
+      std::min(welcome.credit.command_bytes, welcome.credit.bulk_bytes) < wire::kLeastCredit) {
     return Status::Invalid("the server's welcome makes no sense");
   }
   welcome_ = std::move(welcome);

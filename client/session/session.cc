@@ -19,6 +19,10 @@ namespace {
 constexpr std::size_t kTailBytes = std::size_t{1} << 20;
 constexpr std::size_t kTailAttachments = std::size_t{64} << 20;
 constexpr int kSilentHeartbeats = 3;
+// Errors that others have are looked for so often by who waits for credit; and with errors about,
+// nobody waits longer for credit of which nothing comes back.
+constexpr std::chrono::milliseconds kErrorPoll{100};
+constexpr std::chrono::seconds kCreditPatience{30};
 // A peer that takes nothing for so long is gone.
 constexpr std::chrono::seconds kSendPatience{10};
 
@@ -53,17 +57,41 @@ void SetCallingThreadContext(std::uint64_t context) noexcept {
   calling_context = context;
 }
 
-void Session::LockTail() noexcept {
+bool Session::LockTail(std::size_t bulk_bytes, bool urgent) noexcept {
   mutex_.lock();
   const auto full = [this]() REQUIRES(mutex_) {
     std::size_t attached = 0;
     for (const Attachment& attachment : tail_.attachments) attached += attachment.bytes;
     return tail_.commands.size() >= kTailBytes || attached >= kTailAttachments;
   };
-  while (full() && dead_.load(std::memory_order_relaxed) == 0) {
+  const auto without_credit = [&]() REQUIRES(mutex_) {
+    const wire::Credit& credit = welcome_.credit;
+    return !urgent &&
+           (under_way_.command_bytes + tail_.commands.size() >= credit.command_bytes ||
+            (bulk_bytes != 0 &&
+             under_way_.bulk_bytes + wire::BulkCharge(credit, bulk_bytes) > credit.bulk_bytes));
+  };
+  auto until = std::chrono::steady_clock::now();
+  std::uint64_t returns = ~std::uint64_t{0};
+  while (dead_.load(std::memory_order_relaxed) == 0) {
+    const bool poor = without_credit();
+    if (!poor && !full()) return true;
     WakeFlusher();
-    tail_drained_.Wait(mutex_);
+    if (!poor) {
+      tail_drained_.Wait(mutex_);
+      continue;
+    }
+    // The calling thread's command would be refused, or the credit is a failed context's, which
+    // gives it back when it ends.
+    const auto now = std::chrono::steady_clock::now();
+    if (returns != credit_returns_) until = now + kCreditPatience;
+    returns = credit_returns_;
+    if (has_errors_.load(std::memory_order_acquire) && (error() != CUDA_SUCCESS || now > until)) {
+      return false;
+    }
+    tail_drained_.WaitUntil(mutex_, now + kErrorPoll);
   }
+  return true;
 }
 
 void Session::UnlockTail() noexcept {
@@ -152,9 +180,35 @@ std::uint64_t Session::ExpectTransfer(void* to, std::size_t bytes) {
   return transfer;
 }
 
+std::uint64_t Session::ExpectCopy(void* to, std::size_t bytes) {
+  const std::uint64_t transfer = NewTransfer();
+  const MutexLock lock(transfers_mutex_);
+  const auto pending = [this]() REQUIRES(transfers_mutex_) {
+    std::uint64_t sum = 0;
+    for (const Incoming& entry : incoming_) sum += entry.bytes;
+    return sum;
+  };
+  auto now = std::chrono::steady_clock::now();
+  auto until = now + kCreditPatience;
+  for (std::uint64_t before = 0; death() == CUDA_SUCCESS; now = std::chrono::steady_clock::now()) {
+    const std::uint64_t sum = pending();
+    if (sum + wire::BulkCharge(welcome_.credit, bytes) <= welcome_.credit.bulk_bytes) break;
+    if (sum < before) until = now + kCreditPatience;
+    before = sum;
+    // What has failed does not arrive. A server that really has no room says so itself.
+    if (has_errors_.load(std::memory_order_acquire) && (error() != CUDA_SUCCESS || now > until)) {
+      break;
+    }
+    transfer_ended_.WaitUntil(transfers_mutex_, now + kErrorPoll);
+  }
+  incoming_.push_back({transfer, static_cast<std::byte*>(to), bytes, 0});
+  return transfer;
+}
+
 void Session::CancelTransfer(std::uint64_t transfer) {
   const MutexLock lock(transfers_mutex_);
   std::erase_if(incoming_, [&](const Incoming& entry) { return entry.transfer == transfer; });
+  transfer_ended_.NotifyAll();
 }
 
 bool Session::TransferPending(std::uint64_t transfer) {
@@ -198,6 +252,7 @@ void Session::Flush(std::uint64_t last) noexcept {
       }
       sender_active_ = true;
       std::swap(tail_, sending_);
+      under_way_.command_bytes += sending_.commands.size();
       ++tail_batch_;
       tail_drained_.NotifyAll();
     }
@@ -465,7 +520,10 @@ Status Session::OnBulk(std::uint32_t bytes) {
           channel_->ReceivePayload({found->to + bulk.offset, static_cast<std::size_t>(length)},
                                    Deadline::After(kSendPatience)));
       found->received += length;
-      if (found->received == found->bytes) incoming_.erase(found);
+      if (found->received == found->bytes) {
+        incoming_.erase(found);
+        transfer_ended_.NotifyAll();
+      }
       return Status::Ok();
     }
   }
@@ -504,8 +562,26 @@ Status Session::OnPush(std::span<const std::byte> payload) {
       if (options_.on_host_callback) options_.on_host_callback(callback);
       return Status::Ok();
     }
+    case wire::PushType::kTaken: {
+      const auto command_bytes = decoder.Get<std::uint64_t>();
+      const auto bulk_bytes = decoder.Get<std::uint64_t>();
+      if (!decoder.finished()) break;
+      return OnTaken({command_bytes, bulk_bytes});
+    }
   }
   return Status::Invalid("the server sent a push of unknown form");
+}
+
+Status Session::OnTaken(const wire::Credit& back) {
+  const MutexLock lock(mutex_);
+  if (back.command_bytes > under_way_.command_bytes || back.bulk_bytes > under_way_.bulk_bytes) {
+    return Status::Invalid("the server gives back more credit than was spent");
+  }
+  under_way_.command_bytes -= back.command_bytes;
+  under_way_.bulk_bytes -= back.bulk_bytes;
+  ++credit_returns_;
+  tail_drained_.NotifyAll();
+  return Status::Ok();
 }
 
 void Session::FailForWantOfMemory() noexcept {
@@ -531,6 +607,7 @@ void Session::Die(CUresult reason, const char* why) noexcept {
     // Whoever waits for a copy's bytes may reuse the memory as soon as it is told.
     const MutexLock lock(transfers_mutex_);
     incoming_.clear();
+    transfer_ended_.NotifyAll();
   }
   // Before the receiver finds the link cut, and takes that for the reason.
   int expected = 0;

@@ -100,6 +100,9 @@ class Session {
   // are there when a later blocking call on the same stream has returned. Registration ends by
   // itself when all bytes have come.
   std::uint64_t ExpectTransfer(void* to, std::size_t bytes);
+  // The same for a copy that may wait until there is credit for it, which other copies have now
+  // (wire/credit.h). Ends with the session, and when copies have failed that nobody has asked for.
+  std::uint64_t ExpectCopy(void* to, std::size_t bytes) EXCLUDES(transfers_mutex_, mutex_);
   // Ends a registration early: after a failed copy. When it returns, the receiver does not touch
   // the memory any more.
   void CancelTransfer(std::uint64_t transfer);
@@ -146,9 +149,11 @@ class Session {
   bool Unknown(std::uint32_t command) noexcept REQUIRES(mutex_);
   void Begin();
 
-  // The stream's tail, for Command. LockTail waits while too much is queued; the tail is locked
-  // when it returns.
-  void LockTail() noexcept ACQUIRE(mutex_);
+  // The stream's tail, for Command. LockTail waits while too much is queued, or the server still
+  // has so much to do that there is no credit for a command and `bulk_bytes` with it; the tail is
+  // locked when it returns. False if that credit cannot be waited for. An urgent command lets
+  // something go on that others wait for; it waits for no credit.
+  bool LockTail(std::size_t bulk_bytes, bool urgent) noexcept ACQUIRE(mutex_);
   void UnlockTail() noexcept RELEASE(mutex_);
   // Sends batches until none is left or batch `last` has left, unless another thread is sending
   // already.
@@ -177,6 +182,7 @@ class Session {
   Status OnReplies(std::span<const std::byte> payload);
   Status OnBulk(std::uint32_t bytes);
   Status OnPush(std::span<const std::byte> payload);
+  Status OnTaken(const wire::Credit& back) EXCLUDES(mutex_);
   Status ReceiveWhole(std::uint32_t bytes);
   void OnFarewell(std::span<const std::byte> payload);
   void Die(CUresult reason, const char* why) noexcept EXCLUDES(mutex_);
@@ -203,6 +209,9 @@ class Session {
   std::uint64_t tail_batch_ GUARDED_BY(mutex_) = 1;  // Number of the batch that is gathering.
   std::uint64_t sent_batches_ GUARDED_BY(mutex_) = 0;
   std::uint64_t tail_context_ GUARDED_BY(mutex_) = 0;  // Current context at the stream's tail.
+  // Spent of the server's credit; and how often some of it has come back.
+  wire::Credit under_way_ GUARDED_BY(mutex_){0, 0};
+  std::uint64_t credit_returns_ GUARDED_BY(mutex_) = 0;
   std::uint64_t next_ticket_ GUARDED_BY(mutex_) = 1;
   std::vector<Waiting*> waiting_ GUARDED_BY(mutex_);
   std::uint64_t calls_ GUARDED_BY(mutex_) = 0;
@@ -217,6 +226,7 @@ class Session {
 
   Mutex transfers_mutex_;  // Held by the receiver while it writes to the application's memory.
   std::vector<Incoming> incoming_ GUARDED_BY(transfers_mutex_);
+  CondVar transfer_ended_;
 
   std::atomic<int> dead_{0};  // CUresult, or 0.
   mutable Mutex errors_mutex_;

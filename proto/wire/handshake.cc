@@ -122,6 +122,8 @@ Buffer Welcome::Encode() const {
   encoder.Put(loading_mode);
   encoder.Put(window);
   encoder.Put(heartbeat_ms);
+  encoder.Put(credit.command_bytes);
+  encoder.Put(credit.bulk_bytes);
   encoder.Put(std::uint64_t{devices.size()});
   for (const DeviceSnapshot& device : devices) device.EncodeTo(encoder);
   return payload;
@@ -136,6 +138,8 @@ Result<Welcome> Welcome::Decode(std::span<const std::byte> payload) {
   welcome.loading_mode = decoder.Get<std::int32_t>();
   welcome.window = decoder.Get<std::uint32_t>();
   welcome.heartbeat_ms = decoder.Get<std::uint32_t>();
+  welcome.credit.command_bytes = decoder.Get<std::uint64_t>();
+  welcome.credit.bulk_bytes = decoder.Get<std::uint64_t>();
   const std::size_t count = decoder.GetCount(kMaxDevices, 64);
   for (std::size_t i = 0; i < count; ++i)
     welcome.devices.push_back(DeviceSnapshot::DecodeFrom(decoder));

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <utility>
 
@@ -17,6 +18,7 @@ class ArrivedBulk {
   ArrivedBulk() = default;
   ArrivedBulk(ArrivedBulk&& other) noexcept { *this = std::move(other); }
   ArrivedBulk& operator=(ArrivedBulk&& other) noexcept {
+    std::swap(charge_, other.charge_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(capacity_, other.capacity_);
@@ -37,10 +39,14 @@ class ArrivedBulk {
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
   std::size_t size() const noexcept { return size_; }
   std::size_t capacity() const noexcept { return capacity_; }
+  // The client's credit for the bytes: whoever still uses them, or a copy of them, holds it.
+  const std::shared_ptr<const void>& charge() const noexcept { return charge_; }
+  void set_charge(std::shared_ptr<const void> charge) { charge_ = std::move(charge); }
 
  private:
   void Grow(std::size_t least);
 
+  std::shared_ptr<const void> charge_;
   std::byte* data_ = nullptr;  // Owned: from malloc, or pages if mapped_.
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;

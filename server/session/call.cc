@@ -110,6 +110,10 @@ std::span<const std::byte> Call::Bulk(std::uint64_t transfer) {
   return bulk_.back().bytes();
 }
 
+std::shared_ptr<const void> Call::BulkCharge() const {
+  return bulk_.empty() ? nullptr : bulk_.back().charge();
+}
+
 void Call::Finish(CUresult result) {
   session_.Reply(Defer(), result, result_buffer_);
 }

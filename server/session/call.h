@@ -84,6 +84,8 @@ class Call {
 
   // The bytes that came as `transfer`; empty if there are none. They live as long as the call.
   std::span<const std::byte> Bulk(std::uint64_t transfer);
+  // The client's credit for the bytes that came last; comes back when nobody holds it any more.
+  std::shared_ptr<const void> BulkCharge() const;
 
   // True if the client waits for an answer.
   bool has_ticket() const noexcept { return ticket_ != 0; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "farwarp/base/log.h"
 #include "farwarp/wire/frame.h"
@@ -17,9 +18,13 @@ namespace {
 
 constexpr std::chrono::seconds kSendPatience{10};
 constexpr int kSilentHeartbeats = 5;
-// What may wait for the dispatcher before the client is slowed down.
-constexpr std::size_t kQueuedCommandBytes = std::size_t{16} << 20;
-constexpr std::size_t kFrameCost = 64;  // Of keeping a frame, an empty one too.
+// What may wait for the dispatcher before a client that does not care for its credit is slowed
+// down. No other gets there, whatever its frames look like: kFrameCost, the cost of keeping a
+// frame, comes on top of 16 bytes at least.
+constexpr std::size_t kFrameCost = 64;
+constexpr std::size_t kQueuedCommandBytes =
+    (wire::Credit{}.command_bytes + wire::kMaxCommandBytes) / sizeof(wire::CommandHeader) *
+    (sizeof(wire::CommandHeader) + kFrameCost);
 constexpr std::size_t kMostQueuedBulkBytes = std::size_t{256} << 20;
 // Of a worker with little memory: this part of it.
 constexpr std::uint64_t kQueuedBulkPart = 16;
@@ -47,11 +52,19 @@ bool EndsContext(CUresult result) noexcept {
   }
 }
 
+// A worker with little memory gives less credit, so that what waits fits.
+Session::Options WithinMemory(Session::Options options) {
+  const std::uint64_t room = options.host_bytes / kQueuedBulkPart / 4 * 3;
+  options.credit.bulk_bytes =
+      std::max(wire::kLeastCredit, std::min(options.credit.bulk_bytes, room));
+  return options;
+}
+
 }  // namespace
 
 Session::Session(std::unique_ptr<transport::Channel> channel, Options options)
     : channel_(std::move(channel)),
-      options_(std::move(options)),
+      options_(WithinMemory(std::move(options))),
       state_(
           std::make_unique<CommandState>(*options_.driver, *options_.quota, options_.host_bytes)),
       queued_bulk_bytes_(
@@ -191,7 +204,6 @@ Status Session::OnBulk(std::uint32_t bytes) {
   FARWARP_RETURN_IF_ERROR(channel_->ReceivePayload(std::as_writable_bytes(std::span(&header, 1)),
                                                    Deadline::After(kSendPatience)));
   const std::size_t length = bytes - sizeof header;
-  WaitForRoom();
   std::span<std::byte> room;
   {
     const MutexLock lock(in_mutex_);
@@ -264,8 +276,30 @@ ArrivedBulk Session::TakeBulk(std::uint64_t transfer) {
   ArrivedBulk buffer = std::move(found->second);
   bulk_.erase(found);
   bulk_bytes_ -= buffer.size();
-  in_changed_.NotifyAll();
+  buffer.set_charge(std::shared_ptr<const void>(
+      this, [this, charge = wire::BulkCharge(options_.credit, buffer.size())](const void*) {
+        GiveBack(0, charge);
+      }));
   return buffer;
+}
+
+void Session::GiveBack(std::uint64_t command_bytes, std::uint64_t bulk_bytes) {
+  wire::Credit back;
+  {
+    const MutexLock lock(credit_mutex_);
+    to_give_back_.command_bytes += command_bytes;
+    to_give_back_.bulk_bytes += bulk_bytes;
+    if (to_give_back_.command_bytes < wire::CreditStep(options_.credit.command_bytes) &&
+        to_give_back_.bulk_bytes < wire::CreditStep(options_.credit.bulk_bytes)) {
+      return;
+    }
+    back = std::exchange(to_give_back_, {0, 0});
+  }
+  wire::Buffer body;
+  wire::Encoder encoder(body);
+  encoder.Put(back.command_bytes);
+  encoder.Put(back.bulk_bytes);
+  Push(wire::PushType::kTaken, body);
 }
 
 // ------------------------------------------------------------------------------------ executing
@@ -282,6 +316,7 @@ void Session::DispatchLoop() {
       frames_.pop_front();
     }
     const Status status = DispatchFrame(payload);
+    GiveBack(payload.size(), 0);
     {
       const MutexLock lock(in_mutex_);
       frame_bytes_ -= payload.size() + kFrameCost;

@@ -2,8 +2,13 @@
 // sends back replies, bytes and pushes.
 //
 //   receiver (the thread in Run)  frames in; bulk is put together, commands are queued, pings are
-//                                 answered even while the driver is busy
-//   dispatcher                    takes commands one by one, never waits for the device
+//                                 answered, and streams that waited for a host function go on. A
+//                                 client that keeps to its credit (wire/credit.h) never has it wait
+//                                 for the dispatcher, so whatever the dispatcher or a stream of the
+//                                 client's waits for can still be heard
+//   dispatcher                    takes commands one by one, never waits for the device. Where the
+//                                 driver or the finisher (commands/finisher.h) lets it wait, this
+//                                 client's later commands are held back and nothing else is
 //   any thread                    Reply, Push and SendBulk: one order, the one in which they were
 //                                 called; whoever finds nobody sending sends
 //
@@ -29,6 +34,7 @@
 #include "farwarp/base/status.h"
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/transport/channel.h"
+#include "farwarp/wire/credit.h"
 #include "farwarp/wire/encoder.h"
 #include "farwarp/wire/grant.h"
 #include "farwarp/wire/handshake.h"
@@ -56,6 +62,7 @@ class Session {
     std::vector<std::uint32_t> compute_percent;  // Of each vGPU; may be shorter.
     wire::VersionRange versions;                 // Of the protocol that this server speaks.
     wire::ApiTable table;                        // What it was generated from.
+    wire::Credit credit;                         // What the client may have under way.
     std::chrono::milliseconds heartbeat{1000};
     // How long a client may be silent whose host answers: its program is stopped, and may go on.
     std::chrono::milliseconds client_pause{std::chrono::minutes(10)};
@@ -102,7 +109,8 @@ class Session {
   // Sends `data` as `transfer`; `owner` keeps it alive until it has left. Any thread.
   void SendBulk(std::uint64_t transfer, std::span<const std::byte> data,
                 std::shared_ptr<const void> owner);
-  // The bytes of a transfer that has come completely, once. Dispatch thread.
+  // The bytes of a transfer that has come completely, once. The client's credit for them comes back
+  // when nobody holds their charge any more. Any thread.
   ArrivedBulk TakeBulk(std::uint64_t transfer) EXCLUDES(in_mutex_);
 
  private:
@@ -125,8 +133,11 @@ class Session {
   // Host functions that the client has run let their streams go on at once: the dispatcher may be
   // in a call of the driver's that waits for just these streams.
   void ReleaseStreams(std::span<const std::byte> payload);
-  // Waits while the dispatcher has too much to do, and keeps the client informed meanwhile.
+  // Waits while a client that has overdrawn its credit has the dispatcher too busy, and keeps it
+  // informed meanwhile.
   void WaitForRoom() EXCLUDES(in_mutex_);
+  // Gives credit back, once there is enough of it. Any thread.
+  void GiveBack(std::uint64_t command_bytes, std::uint64_t bulk_bytes) EXCLUDES(credit_mutex_);
 
   void DispatchLoop();
   Status DispatchFrame(std::span<const std::byte> payload);
@@ -170,6 +181,9 @@ class Session {
   std::atomic<std::uint64_t> sequence_{0};  // Written by the thread that has sender_active_.
   std::uint64_t acknowledged_ = 0;          // By the client. Receiver only.
   std::atomic<std::uint64_t> received_{0};
+
+  Mutex credit_mutex_;
+  wire::Credit to_give_back_ GUARDED_BY(credit_mutex_){0, 0};
 
   Mutex error_mutex_;
   std::uint64_t pushed_context_ GUARDED_BY(error_mutex_) = 0;

@@ -51,6 +51,7 @@ Result<wire::Welcome> Session::MakeWelcome(const wire::Hello& hello) {
   welcome.protocol = protocol_;
   welcome.table_hash = options_.table.hash;
   welcome.heartbeat_ms = static_cast<std::uint32_t>(options_.heartbeat.count());
+  welcome.credit = options_.credit;
   if (const CUresult result = driver().cuDriverGetVersion(&welcome.driver_version);
       result != CUDA_SUCCESS) {
     return DriverFailed("cuDriverGetVersion", result);

@@ -81,6 +81,7 @@ void Loop::Serve(std::unique_ptr<transport::Channel> channel) {
   options.quota = quota_.get();
   options.table = builds_.server;
   options.versions = builds_.server_versions;
+  options.credit = builds_.credit;
   for (std::size_t i = 0; i < vgpus_; ++i) options.device_ordinals.push_back(static_cast<int>(i));
   server_ = std::make_unique<server::Session>(std::move(channel), options);
   ASSERT_TRUE(server_->Start(*hello, proof->table).ok());

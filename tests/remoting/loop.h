@@ -24,6 +24,7 @@ struct Builds {
   wire::ApiTable server = wire::kApiTable;
   wire::VersionRange client_versions;
   wire::VersionRange server_versions;
+  wire::Credit credit;  // What the server gives.
 };
 
 class Loop {

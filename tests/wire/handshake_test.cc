@@ -47,6 +47,7 @@ LeaseSecret ExampleSecret() {
 
 Welcome ExampleWelcome() {
   Welcome welcome;
+  welcome.credit = {1 << 20, 3 << 20};
   welcome.table_hash = 7;
   welcome.driver_version = 13000;
   DeviceSnapshot device;
@@ -86,6 +87,7 @@ TEST(Handshake, MessagesSurvive) {
   EXPECT_EQ(challenge.table[2].signature, 7u);
   EXPECT_EQ(Proof::Decode(ExampleProof().Encode())->table.size(), 2u);
   const Welcome welcome = *Welcome::Decode(ExampleWelcome().Encode());
+  EXPECT_EQ(welcome.credit, ExampleWelcome().credit);
   ASSERT_EQ(welcome.devices.size(), 2u);
   EXPECT_EQ(welcome.devices[1].attributes, ExampleWelcome().devices[1].attributes);
   EXPECT_EQ(welcome.devices[0].pci_bus_id, "0000:01:00.0");

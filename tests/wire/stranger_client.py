@@ -223,6 +223,9 @@ class Client:
         self.driver_version, self.loading_mode = reader.i32(), reader.i32()
         self.window = windows[reader.u32()]
         self.heartbeat_ms = reader.u32()
+        self.credit = reader.scalar(), reader.scalar()
+        self.expect(min(self.credit) >= 64 << 10, True)
+        self.under_way = [0, 0]
         self.devices = []
         for _ in range(reader.scalar()):
             device = {"name": reader.string(), "uuid": reader.bytes(16), "pci_bus_id": reader.string(),
@@ -243,6 +246,8 @@ class Client:
 
     def tell(self, command, body=b"", ticket=0):
         """Sends a command; ticket 0 wants no reply."""
+        self.wait(lambda: self.under_way[0] < self.credit[0] or None)
+        self.under_way[0] += 16 + len(body)
         self.send_frame(COMMANDS, struct.pack("<IIQ", command, len(body), ticket) + body)
 
     def ask(self, command, body=b""):
@@ -261,6 +266,9 @@ class Client:
     def send_bulk(self, data):
         """Sends the bytes of a transfer and returns its number."""
         self.last_transfer += 1
+        charge = min(len(data), self.credit[1] - self.credit[1] // 4)
+        self.wait(lambda: self.under_way[1] + charge <= self.credit[1] or None)
+        self.under_way[1] += charge
         for offset in range(0, len(data), MAX_BULK_DATA):
             self.send_frame(BULK, u64(self.last_transfer, offset) + data[offset:offset + MAX_BULK_DATA])
         return self.last_transfer
@@ -307,6 +315,10 @@ class Client:
             self.output += reader.blob(MAX_PAYLOAD)
         elif what == 3:
             self.callbacks.append(reader.scalar())
+        elif what == 4:
+            for kind in range(2):
+                self.under_way[kind] -= reader.scalar()
+            self.expect(min(self.under_way) >= 0, True)
         else:
             raise ValueError(f"a push of type {what}")
         reader.end()

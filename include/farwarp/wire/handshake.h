@@ -23,6 +23,7 @@
 
 #include "farwarp/base/hmac.h"
 #include "farwarp/base/status.h"
+#include "farwarp/wire/credit.h"
 #include "farwarp/wire/decoder.h"
 #include "farwarp/wire/encoder.h"
 #include "farwarp/wire/grant.h"
@@ -82,6 +83,7 @@ struct Welcome {
   std::int32_t loading_mode = 0;              // CUmoduleLoadingMode
   std::uint32_t window = 0;                   // Index into Hello::windows.
   std::uint32_t heartbeat_ms = 1000;
+  Credit credit;
   std::vector<DeviceSnapshot> devices;  // One per vGPU, in the program's order.
 
   Buffer Encode() const;

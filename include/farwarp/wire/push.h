@@ -4,6 +4,7 @@
 //     kError        context:handle result:i32 command:u32    an asynchronous command failed
 //     kOutput       blob                                     bytes that kernels printed
 //     kHostCallback callback:u64                             a stream reached a host function
+//     kTaken        command_bytes:u64 bulk_bytes:u64         credit that comes back (credit.h)
 //
 // Value type.
 #pragma once
@@ -12,6 +13,6 @@
 
 namespace farwarp::wire {
 
-enum class PushType : std::uint64_t { kError = 1, kOutput = 2, kHostCallback = 3 };
+enum class PushType : std::uint64_t { kError = 1, kOutput = 2, kHostCallback = 3, kTaken = 4 };
 
 }  // namespace farwarp::wire

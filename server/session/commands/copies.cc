@@ -114,6 +114,7 @@ void HandleCopyToDevice(Call& call) {
   auto staged = StateOf(call).staging->Take(call.driver(), static_cast<std::size_t>(bytes));
   if (staged == nullptr) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
   std::memcpy(staged->data(), data.data(), data.size());
+  staged->HoldCharge(call.BulkCharge());
   CUresult result =
       CopyBox(call.driver(), OnDevice(to), Host(staged->data(), extent), extent, stream);
   if (result == CUDA_SUCCESS) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -10,13 +9,20 @@ namespace farwarp::server {
 namespace {
 
 constexpr std::size_t kSmallest = std::size_t{64} << 10;
-// Far longer than any copy takes; a stream that is stuck for so long has a stuck kernel in front.
-constexpr std::chrono::seconds kPatience{30};
+// What is kept for reuse beside what is in use.
+constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
+
+// Few sizes, so that buffers are used again, and at most an eighth more than asked for.
+std::size_t CapacityFor(std::size_t bytes) {
+  bytes = std::max(bytes, kSmallest);
+  const std::size_t step = std::bit_floor(bytes) / 8;
+  return (bytes + step - 1) / step * step;
+}
 
 }  // namespace
 
 std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std::size_t bytes) {
-  const std::size_t capacity = std::bit_ceil(std::max(bytes, kSmallest));
+  const std::size_t capacity = CapacityFor(bytes);
   CUcontext context = nullptr;
   if (driver.cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr) return nullptr;
   std::byte* data = nullptr;
@@ -24,19 +30,7 @@ std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std:
   std::vector<std::byte*> surplus;
   {
     const MutexLock lock(mutex_);
-    auto until = std::chrono::steady_clock::now() + kPatience;
-    std::uint64_t returns = returns_;
-    while (!closed_ && in_use_ + capacity > kMaxBytes) {
-      const auto woken = returned_.WaitUntil(mutex_, until);
-      // Slow is not stuck: patience ends when nothing at all comes back.
-      if (returns != returns_) {
-        returns = returns_;
-        until = std::chrono::steady_clock::now() + kPatience;
-      } else if (woken == std::cv_status::timeout) {
-        return nullptr;
-      }
-    }
-    if (closed_) return nullptr;
+    if (in_use_ + capacity > kMaxBytes) return nullptr;
     in_use_ += capacity;
     List& list = lists_[context];
     life = list.life;
@@ -46,7 +40,7 @@ std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std:
       list.free.erase(found);
     }
     // Kept buffers of other sizes make room for a new one.
-    while (data == nullptr && in_use_ + kept_ > kMaxBytes && !list.free.empty()) {
+    while (data == nullptr && in_use_ + kept_ > kKeptBytes && !list.free.empty()) {
       surplus.push_back(list.free.begin()->second);
       kept_ -= list.free.begin()->first;
       list.free.erase(list.free.begin());
@@ -68,19 +62,11 @@ std::shared_ptr<Staging::Buffer> Staging::Take(const driver::Table& driver, std:
 void Staging::Return(const Buffer& buffer) noexcept {
   const MutexLock lock(mutex_);
   in_use_ -= buffer.capacity_;
-  ++returns_;
   List& list = lists_[buffer.context_];
   if (list.life == buffer.life_) {
     kept_ += buffer.capacity_;
     list.free.emplace(buffer.capacity_, buffer.data_);
   }
-  returned_.NotifyAll();
-}
-
-void Staging::Close() noexcept {
-  const MutexLock lock(mutex_);
-  closed_ = true;
-  returned_.NotifyAll();
 }
 
 void Staging::Forget(CUcontext context) {

@@ -1,16 +1,19 @@
 // Staging: page-locked memory of the server's process through which bytes pass to and from the
 // device, so that the driver's copies are truly asynchronous.
 //
-// Bounded: what is in use never exceeds kMaxBytes; a copy that finds no room waits for earlier
-// ones, which slows this one client down and nobody else. Buffers are kept for reuse. Page-locked
-// memory ends with the context in which it was allocated, hence one list per context. Take:
-// dispatch thread. Buffers end on any thread, also on the driver's, where nothing of the driver may
-// be called: they only go back to the list.
+// Bounded: what is in use never exceeds kMaxBytes, and nobody waits. A client that keeps to its
+// credit (wire/credit.h), once for each direction, stays below: it is the client that waits, before
+// it sends, where only the thread that copies is held up. One that does not is refused.
+//
+// Buffers are kept for reuse. Page-locked memory ends with the context in which it was allocated,
+// hence one list per context. Take: dispatch thread. Buffers end on any thread, also on the
+// driver's, where nothing of the driver may be called: they only go back to the list.
 #pragma once
 
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "farwarp/base/thread_annotations.h"
 #include "server/driver/table.h"
@@ -19,7 +22,7 @@ namespace farwarp::server {
 
 class Staging : public std::enable_shared_from_this<Staging> {
  public:
-  static constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
+  static constexpr std::size_t kMaxBytes = std::size_t{512} << 20;
 
   class Buffer {
    public:
@@ -34,6 +37,8 @@ class Staging : public std::enable_shared_from_this<Staging> {
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
     std::byte* data() const noexcept { return data_; }
+    // Keeps the credit that the client has spent for the bytes.
+    void HoldCharge(std::shared_ptr<const void> charge) { charge_ = std::move(charge); }
 
    private:
     friend class Staging;
@@ -42,12 +47,11 @@ class Staging : public std::enable_shared_from_this<Staging> {
     const std::size_t capacity_;
     const CUcontext context_;
     const std::uint64_t life_;
+    std::shared_ptr<const void> charge_;
   };
 
-  // nullptr if there is no memory, or none became free in time. A context must be current.
+  // nullptr if there is no memory. A context must be current.
   std::shared_ptr<Buffer> Take(const driver::Table& driver, std::size_t bytes) EXCLUDES(mutex_);
-  // Nobody waits any more, now and later: the session ends.
-  void Close() noexcept EXCLUDES(mutex_);
   // The context is about to end, and with it the memory that was allocated in it.
   void Forget(CUcontext context) EXCLUDES(mutex_);
 
@@ -60,12 +64,9 @@ class Staging : public std::enable_shared_from_this<Staging> {
   void Return(const Buffer& buffer) noexcept EXCLUDES(mutex_);
 
   Mutex mutex_;
-  CondVar returned_;
   std::map<CUcontext, List> lists_ GUARDED_BY(mutex_);
   std::size_t in_use_ GUARDED_BY(mutex_) = 0;
   std::size_t kept_ GUARDED_BY(mutex_) = 0;
-  std::uint64_t returns_ GUARDED_BY(mutex_) = 0;
-  bool closed_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace farwarp::server

@@ -112,7 +112,6 @@ class CommandState {
   // The session's connection is gone or going: whatever waits for the client waits no more.
   void Close() noexcept {
     host_functions->Close();
-    staging->Close();
     finisher.Close();
   }
   // A context is about to end: forgets what of the session lives in it. `handle` is the client's.

@@ -93,8 +93,9 @@ void StreamFunctions::Reached(void* pointer) {
   auto* entry = static_cast<Entry*>(pointer);
   entry->function();
   StreamFunctions& owner = *entry->owner;
+  std::list<Entry> over;  // What it owns may send.
   const MutexLock lock(owner.mutex_);
-  owner.entries_.erase(entry->self);
+  over.splice(over.end(), owner.entries_, entry->self);
 }
 
 CUresult WaitPairs::Take(const driver::Table& driver, CUcontext context, Pair* pair) {
