@@ -53,10 +53,17 @@ void* Call::ResolveRaw(HandleKind kind, bool optional) {
 
 CUstream Call::ResolveStream() {
   const Handle handle(args_.Get<std::uint64_t>());
-  if (handle.bits() <= 2) return wire::ToPointer<CUstream>(handle);
-  void* object = handle.Is(HandleKind::kStream) ? handles().Find(handle) : nullptr;
-  if (object == nullptr) bad_handle_ = true;
-  return static_cast<CUstream>(object);
+  auto* stream = handle.bits() <= 2 ? wire::ToPointer<CUstream>(handle) : nullptr;
+  if (handle.bits() > 2) {
+    void* object = handle.Is(HandleKind::kStream) ? handles().Find(handle) : nullptr;
+    if (object == nullptr) {
+      bad_handle_ = true;
+      return nullptr;
+    }
+    stream = static_cast<CUstream>(object);
+  }
+  session_.state().scrubs.PutBefore(driver(), stream);
+  return stream;
 }
 
 Handle Call::ReadNew(HandleKind kind) {

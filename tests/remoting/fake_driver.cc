@@ -403,8 +403,11 @@ void FillContexts(server::driver::Table& t) {
 void FillMemory(server::driver::Table& t) {
   t.cuMemAddressReserve = [](CUdeviceptr* out, std::size_t bytes, std::size_t, CUdeviceptr wanted,
                              unsigned long long) {
-    void* got = ::mmap(At(wanted), bytes, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    // Address 0 is no wish; root would get it.
+    void* got = ::mmap(
+        At(wanted), bytes, PROT_NONE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (wanted != 0 ? MAP_FIXED_NOREPLACE : 0), -1,
+        0);
     if (got == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
     *out = reinterpret_cast<CUdeviceptr>(got);
     return CUDA_SUCCESS;

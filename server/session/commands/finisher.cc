@@ -7,12 +7,20 @@
 namespace farwarp::server {
 
 void Finisher::Run(Call& call, Work work, Settled settle) {
+  Queue({&call.session(), call.Defer(), std::move(work), std::move(settle)});
+}
+
+void Finisher::RunQuietly(std::function<void()> work) {
+  Queue({nullptr, {}, [work = std::move(work)] { return work(), Answer(); }, nullptr});
+}
+
+void Finisher::Queue(Item item) {
   while (unsettled_ >= kMaxQueued && WaitForOne()) {
   }
   ++unsettled_;
   if (!thread_.joinable()) thread_ = std::thread([this] { RunThread(); });
   const MutexLock lock(mutex_);
-  queue_.push_back({&call.session(), call.Defer(), std::move(work), std::move(settle)});
+  queue_.push_back(std::move(item));
   changed_.NotifyAll();
 }
 
@@ -72,7 +80,7 @@ void Finisher::RunThread() {
       done_.push_back({std::move(item.settle), answer.result});
       changed_.NotifyAll();
     }
-    item.session->Reply(item.reply_to, answer.result, answer.body);
+    if (item.session != nullptr) item.session->Reply(item.reply_to, answer.result, answer.body);
   }
 }
 

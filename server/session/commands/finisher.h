@@ -23,7 +23,9 @@ namespace farwarp::server {
 
 class Finisher {
  public:
-  // What a client may have queued before the dispatcher waits for it after all.
+  // What a client may have queued before the dispatcher waits for it after all. That holds back
+  // this client's later commands; the receiver goes on, so what the finisher itself may wait for,
+  // such as a host function, can still come.
   static constexpr std::size_t kMaxQueued = 1024;
 
   // What `work` has to say to the client.
@@ -42,6 +44,8 @@ class Finisher {
   // Runs `work` behind everything queued so far and answers the call. `settle` is called by a later
   // Settle, with the result; before the client has the answer it is ready to be.
   void Run(Call& call, Work work, Settled settle = nullptr) EXCLUDES(mutex_);
+  // The same for what nobody asked for.
+  void RunQuietly(std::function<void()> work) EXCLUDES(mutex_);
   // Calls what is ready to be called.
   void Settle() EXCLUDES(mutex_);
   // Waits for the end of one more work and settles it. False if there is none, or nobody waits any
@@ -57,7 +61,7 @@ class Finisher {
 
  private:
   struct Item {
-    Session* session;
+    Session* session;  // nullptr: nobody is answered.
     ReplyTo reply_to;
     Work work;
     Settled settle;
@@ -67,6 +71,7 @@ class Finisher {
     CUresult result;
   };
 
+  void Queue(Item item) EXCLUDES(mutex_);
   void RunThread() EXCLUDES(mutex_);
 
   std::size_t unsettled_ = 0;

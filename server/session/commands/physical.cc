@@ -25,22 +25,29 @@ VgpuMemory* CommandState::FindWindow(std::uint64_t address, std::uint64_t bytes)
   return nullptr;
 }
 
-CUresult CommandState::ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
-                                     std::uint64_t bytes) {
+CUresult CommandState::ScrubPhysical(CUdevice device, Physical& physical) {
   CUdeviceptr at = 0;
-  CUresult result = driver_.cuMemAddressReserve(&at, bytes, kGranularity, 0, 0);
+  CUresult result = driver_.cuMemAddressReserve(&at, physical.bytes, kGranularity, 0, 0);
   if (result != CUDA_SUCCESS) return result;
-  result = driver_.cuMemMap(at, bytes, 0, physical, 0);
-  if (result == CUDA_SUCCESS) {
-    CUmemAccessDesc access{};
-    access.location = {CU_MEM_LOCATION_TYPE_DEVICE, device};
-    access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-    result = driver_.cuMemSetAccess(at, bytes, &access, 1);
-    if (result == CUDA_SUCCESS) result = Scrub(at, bytes);
-    driver_.cuMemUnmap(at, bytes);
+  result = driver_.cuMemMap(at, physical.bytes, 0, physical.handle, 0);
+  if (result != CUDA_SUCCESS) {
+    driver_.cuMemAddressFree(at, physical.bytes);
+    return result;
   }
-  driver_.cuMemAddressFree(at, bytes);
-  return result;
+  physical.scrubbed_at = at;
+  CUmemAccessDesc access{};
+  access.location = {CU_MEM_LOCATION_TYPE_DEVICE, device};
+  access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+  result = driver_.cuMemSetAccess(at, physical.bytes, &access, 1);
+  return result == CUDA_SUCCESS ? scrubs.Clear(driver_, at, physical.bytes) : result;
+}
+
+CUresult CommandState::FreePhysical(const Physical& physical) {
+  if (physical.scrubbed_at != 0) {
+    driver_.cuMemUnmap(physical.scrubbed_at, physical.bytes);
+    driver_.cuMemAddressFree(physical.scrubbed_at, physical.bytes);
+  }
+  return driver_.cuMemRelease(physical.handle);
 }
 
 CUresult CommandState::CreatePhysical(std::uint64_t number, std::uint32_t index,
@@ -55,12 +62,12 @@ CUresult CommandState::CreatePhysical(std::uint64_t number, std::uint32_t index,
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, vgpu->device};
-  Physical physical{index, bytes, 0, 0};
+  Physical physical{index, bytes, 0, 0, 0};
   CUresult result = driver_.cuMemCreate(&physical.handle, bytes, &properties, 0);
   if (result != CUDA_SUCCESS) return result;
-  if (!fresh_memory_) result = ScrubPhysical(vgpu->device, physical.handle, bytes);
+  if (!fresh_memory_) result = ScrubPhysical(vgpu->device, physical);
   if (result != CUDA_SUCCESS) {
-    driver_.cuMemRelease(physical.handle);
+    static_cast<void>(FreePhysical(physical));
     return result;
   }
   physicals_[number] = physical;
@@ -79,8 +86,9 @@ void CommandState::ReleasePhysical(Call& call, std::uint64_t number) {
   vgpu->unmapping += physical.bytes;
   finisher.Run(
       call,
-      [this, physical]() -> Finisher::Answer {
-        return {driver_.cuMemRelease(physical.handle), {}};
+      [this, physical, lane = scrubs.Forget(driver_, physical.scrubbed_at)]() -> Finisher::Answer {
+        if (lane.has_value()) Scrubs::Finish(driver_, *lane);
+        return {FreePhysical(physical), {}};
       },
       [vgpu, bytes = physical.bytes](CUresult) {
         vgpu->unmapping -= bytes;

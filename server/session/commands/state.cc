@@ -64,11 +64,17 @@ CommandState::~CommandState() {
     }
     quota_.Discharge(i, vgpus_[i].charged);
   }
-  for (const auto& [number, physical] : physicals_) driver_.cuMemRelease(physical.handle);
+  for (const auto& [number, physical] : physicals_) FreePhysical(physical);
   if (window_bytes_ != 0) driver_.cuMemAddressFree(window_base_, window_bytes_);
 }
 
 void CommandState::DropContext(CUcontext context, wire::Handle handle, HandleTable& handles) {
+  if (const auto lane = scrubs.Drop(driver_, context); lane.has_value()) {
+    finisher.RunQuietly([this, lane] {
+      driver_.cuEventDestroy_v2(lane->event);
+      driver_.cuStreamDestroy_v2(lane->stream);
+    });
+  }
   waits.pairs.Drop(driver_, context);
   staging->Forget(context);
   const auto in_context = [&](const auto& entry) { return entry.first == handle.bits(); };
@@ -181,7 +187,8 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
     driver_.cuMemRelease(physical);
     return result;
   }
-  result = fresh_memory_ ? CUDA_SUCCESS : Scrub(address, bytes);
+  // No lease may see what another left in the device's memory.
+  result = fresh_memory_ ? CUDA_SUCCESS : scrubs.Clear(driver_, address, bytes);
   if (result != CUDA_SUCCESS) {
     // A range that was not cleared is not the lease's: the client hears that there is none.
     driver_.cuMemUnmap(address, bytes);
@@ -191,22 +198,6 @@ CUresult CommandState::MapPhysical(VgpuMemory& vgpu, std::uint64_t address, std:
   vgpu.ranges[address] = {bytes, physical};
   vgpu.mapped += bytes;
   return CUDA_SUCCESS;
-}
-
-// No lease may see what another left in the device's memory. The dispatcher waits for the device
-// only here: for a fill that stands in no client's stream.
-CUresult CommandState::Scrub(std::uint64_t address, std::uint64_t bytes) {
-  CUcontext context = nullptr;
-  CUresult result = driver_.cuCtxGetCurrent(&context);
-  if (result != CUDA_SUCCESS) return result;
-  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-  WaitPairs::Pair pair;
-  result = waits.pairs.Take(driver_, context, &pair);
-  if (result != CUDA_SUCCESS) return result;
-  result = driver_.cuMemsetD8Async(address, 0, bytes, pair.stream);
-  if (result == CUDA_SUCCESS) result = driver_.cuStreamSynchronize(pair.stream);
-  waits.pairs.Return(pair);
-  return result;
 }
 
 void CommandState::UnmapRange(Call& call, std::uint32_t index, std::uint64_t address,
@@ -222,7 +213,9 @@ void CommandState::UnmapRange(Call& call, std::uint32_t index, std::uint64_t add
   vgpu->unmapping += bytes;
   finisher.Run(
       call,
-      [this, address, bytes, physical]() -> Finisher::Answer {
+      [this, address, bytes, physical,
+       lane = scrubs.Forget(driver_, address)]() -> Finisher::Answer {
+        if (lane.has_value()) Scrubs::Finish(driver_, *lane);
         const CUresult unmapped = driver_.cuMemUnmap(address, bytes);
         const CUresult released = driver_.cuMemRelease(physical);
         return {unmapped != CUDA_SUCCESS ? unmapped : released, {}};

@@ -22,6 +22,7 @@
 #include "server/driver/table.h"
 #include "server/session/commands/finisher.h"
 #include "server/session/commands/graphs.h"
+#include "server/session/commands/scrubs.h"
 #include "server/session/commands/staging.h"
 #include "server/session/commands/wait.h"
 #include "server/session/host_budget.h"
@@ -175,6 +176,7 @@ class CommandState {
   const std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   ServerGraphs graphs;
   Waits waits;
+  Scrubs scrubs{waits.pairs};
   Finisher finisher;  // Last: its work uses the others.
 
  private:
@@ -189,6 +191,7 @@ class CommandState {
     std::uint64_t bytes;
     CUmemGenericAllocationHandle handle;
     std::size_t mappings;
+    CUdeviceptr scrubbed_at;  // Where it was mapped to be cleared, and still is; 0: nowhere.
   };
 
   struct PaidArray {
@@ -207,10 +210,9 @@ class CommandState {
   bool Vacate(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
   // `range` of `vgpu` is the finisher's from now on.
   void Leave(VgpuMemory& vgpu, std::map<std::uint64_t, VgpuMemory::Range>::iterator range);
-  // Clears new memory before the application can map it.
-  CUresult ScrubPhysical(CUdevice device, CUmemGenericAllocationHandle physical,
-                         std::uint64_t bytes);
-  CUresult Scrub(std::uint64_t address, std::uint64_t bytes);
+  // Maps new memory outside the window and begins to clear it, before the application can map it.
+  CUresult ScrubPhysical(CUdevice device, Physical& physical);
+  CUresult FreePhysical(const Physical& physical);
 
   const driver::Table& driver_;
   Quota& quota_;
