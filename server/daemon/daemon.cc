@@ -318,13 +318,12 @@ void Daemon::OnWorkerEnd(WorkerPlace place) {
   const bool told = !end.signalled && (end.code == kExitServed || end.code == kExitRefused);
   const bool crashed = !place->ending && !told && (end.signalled || !place->client_gone);
   if (crashed) {
-    FARWARP_LOG(kError, "lease %s: worker %d of %s ended with %s", lease_name.c_str(), pid,
-                place->who.c_str(), end.Describe().c_str());
     const bool over_memory = !end.signalled && end.code == kExitOverMemory;
-    place->farewell.reason =
-        over_memory ? "the server's worker for this program used up its host memory (see "
-                      "--worker-memory of farwarp-server)"
-                    : "the worker process of this program ended with " + end.Describe();
+    const std::string why = over_memory ? "used up its host memory (see --worker-memory)"
+                                        : "ended with " + end.Describe();
+    FARWARP_LOG(kError, "lease %s: worker %d of %s %s", lease_name.c_str(), pid, place->who.c_str(),
+                why.c_str());
+    place->farewell.reason = "the server's worker for this program " + why;
   } else {
     FARWARP_LOG(kInfo, "lease %s: worker %d of %s ended", lease_name.c_str(), pid,
                 place->who.c_str());

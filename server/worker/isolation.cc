@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <system_error>
 
 #include "server/worker/brief.h"
 
@@ -24,6 +25,12 @@ constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(th
 constexpr bool kSanitized = false;
 #endif
 
+[[noreturn]] void EndOverMemory() noexcept {
+  constexpr char kMessage[] = "farwarp-worker: out of memory; see --worker-memory\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  ::_exit(kExitOverMemory);
+}
+
 // Allocates nothing: there is nothing left to allocate.
 [[noreturn]] void EndForAReason() {
   const std::exception_ptr thrown = std::current_exception();
@@ -31,9 +38,11 @@ constexpr bool kSanitized = false;
   try {
     std::rethrow_exception(thrown);
   } catch (const std::bad_alloc&) {
-    constexpr char kMessage[] = "farwarp-worker: out of memory; see --worker-memory\n";
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
-    ::_exit(kExitOverMemory);
+    EndOverMemory();
+  } catch (const std::system_error& error) {
+    // A thread, whose stack counts.
+    if (error.code() == std::errc::resource_unavailable_try_again) EndOverMemory();
+    std::abort();
   } catch (...) {
     std::abort();
   }

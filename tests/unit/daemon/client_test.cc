@@ -1,6 +1,7 @@
 // The real client library in a real program against a real server: what the program's user sees
 // when things die.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
@@ -108,6 +109,31 @@ TEST(Client, GetsAStickyErrorWithinASecondWhenItsWorkerCrashes) {
   EXPECT_EQ(other.ReadLine(milliseconds(200)), "") << "the other one works on";
   EXPECT_TRUE(server.WaitForWorkers(1));
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+    !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
+// Under a sanitizer a worker is unlimited.
+TEST(Client, ThatUsesUpItsWorkersMemoryIsToldAndNobodyElse) {
+  ServerProcess::Options options;
+  options.arguments = {"--worker-memory", "512Mi"};
+  ServerProcess server(options);
+  Program other(server);
+  ASSERT_EQ(other.ReadLine(), "ready") << server.log();
+  std::string free_before;
+  for (int i = 0; i < 2; ++i) {
+    Program hog(server, "hog_program");
+    const std::string free = hog.ReadLine();
+    ASSERT_THAT(free, ::testing::StartsWith("free ")) << server.log();
+    // All that the first one had of its vGPU is there for the second.
+    if (i == 1) EXPECT_EQ(free, free_before);
+    free_before = free;
+    ExpectStickyError(hog.ReadLine(milliseconds(2000)));
+    EXPECT_TRUE(server.WaitForLog("used up its host memory (see --worker-memory)"));
+    EXPECT_TRUE(server.WaitForWorkers(1)) << server.log();
+  }
+  EXPECT_EQ(other.ReadLine(milliseconds(200)), "") << "the other one works on";
+}
+#endif
 
 TEST(Client, GetsAStickyErrorWhenTheServerIsKilled) {
   ServerProcess server;

@@ -15,8 +15,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string_view>
+#include <vector>
 
 #include "cuda/driver_api.h"
 
@@ -35,6 +37,7 @@ thread_local CUcontext current_context = nullptr;
 std::atomic<std::uintptr_t> next_object{0x1000};
 std::mutex mutex;
 std::map<CUmemGenericAllocationHandle, std::size_t> physical;
+std::vector<std::unique_ptr<std::byte[]>> hogged;
 
 template <typename T>
 T NewObject() {
@@ -159,6 +162,9 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t bytes,
     for (;;) ::pause();
   }
   if (bytes == kCrashBytes) ::raise(SIGSEGV);
+  if (bytes == kHogBytes) {
+    for (;;) hogged.push_back(std::make_unique<std::byte[]>(std::size_t{16} << 20));
+  }
   if (bytes == kPrintBytes) std::printf("hello from a kernel\n");
   const std::scoped_lock lock(mutex);
   *handle = next_object.fetch_add(16);
