@@ -7,24 +7,6 @@
 
 namespace farwarp::client {
 
-namespace {
-
-// False if the pool's limit does not allow it.
-bool Charge(MemPool& pool, std::uint64_t bytes) {
-  std::uint64_t used = pool.used.load();
-  std::uint64_t now = 0;
-  do {
-    if (__builtin_add_overflow(used, bytes, &now)) return false;
-    if (pool.max_bytes != 0 && now > pool.max_bytes) return false;
-  } while (!pool.used.compare_exchange_weak(used, now));
-  std::uint64_t high = pool.high.load();
-  while (now > high && !pool.high.compare_exchange_weak(high, now)) {
-  }
-  return true;
-}
-
-}  // namespace
-
 std::uint64_t Pools::KeyOf(const StreamUse& use) noexcept {
   return use.legacy() ? use.context_handle.bits() : wire::FromPointer(use.wire).bits();
 }
@@ -75,9 +57,8 @@ CUresult Pools::Create(const CUmemPoolProps& props, CUmemoryPool* handle) {
     return CUDA_ERROR_NOT_SUPPORTED;
   }
   if (process_.FindDevice(props.location.id) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-  auto pool = std::make_shared<MemPool>();
+  auto pool = std::make_shared<MemPool>(props.maxSize);
   pool->ordinal = props.location.id;
-  pool->max_bytes = props.maxSize;
   const MutexLock lock(mutex_);
   const wire::Handle minted(wire::HandleKind::kMemPool, 1, next_++);
   pools_[minted.bits()] = std::move(pool);
@@ -136,7 +117,7 @@ void Pools::DropGone() {
   const MutexLock lock(mutex_);
   std::erase_if(blocks_, [](const auto& entry) {
     if (!Gone(entry.first, entry.second)) return false;
-    entry.second.pool->used.fetch_sub(entry.second.bytes);
+    entry.second.pool->books.Discharge(entry.second.bytes);
     return true;
   });
   std::erase_if(freed_, [](const auto& entry) { return Gone(entry.first, entry.second.block); });
@@ -152,7 +133,7 @@ CUresult Pools::Allocate(const Caller& caller, const StreamUse& use, CUmemoryPoo
   if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   const auto pool = Find(handle);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!Charge(*pool, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!pool->books.Charge(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   CUdeviceptr at = 0;
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
   try {
@@ -160,9 +141,10 @@ CUresult Pools::Allocate(const Caller& caller, const StreamUse& use, CUmemoryPoo
   } catch (...) {
   }
   if (result == CUDA_SUCCESS) {
+    pool->books.NoteHigh();
     *address = at;
   } else {
-    pool->used.fetch_sub(bytes);
+    pool->books.Discharge(bytes);
   }
   return result;
 }
@@ -213,7 +195,7 @@ CUresult Pools::Free(const Caller& caller, const StreamUse& use, CUdeviceptr add
     if (found->second.serial == allocation->serial) block = std::move(found->second);
     blocks_.erase(found);
   }
-  if (block.pool != nullptr) block.pool->used.fetch_sub(block.bytes);
+  if (block.pool != nullptr) block.pool->books.Discharge(block.bytes);
   block.pool = nullptr;
   freed_[address] = {std::move(block), KeyOf(use), use.context, use.context->work.Mark()};
   SweepLocked();
@@ -228,7 +210,7 @@ bool Pools::Forget(CUdeviceptr address) {
   }
   const auto found = blocks_.find(address);
   if (found == blocks_.end()) return true;
-  found->second.pool->used.fetch_sub(found->second.bytes);
+  found->second.pool->books.Discharge(found->second.bytes);
   blocks_.erase(found);
   return true;
 }

@@ -9,7 +9,6 @@
 // Thread-safe. Lives as long as the Process.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,6 +18,7 @@
 #include "client/driver/stream.h"
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
+#include "farwarp/graph/pool_books.h"
 
 namespace farwarp::client {
 
@@ -27,15 +27,11 @@ struct Device;
 class Process;
 
 struct MemPool {
+  explicit MemPool(std::uint64_t max_bytes = 0) : books(max_bytes) {}
+
   int ordinal = 0;  // Of its device.
   bool is_default = false;
-  std::uint64_t max_bytes = 0;  // 0: no limit of its own.
-  std::atomic<std::uint64_t> used{0};
-  std::atomic<std::uint64_t> high{0};
-  std::atomic<std::uint64_t> release_threshold{0};
-  std::atomic<int> follow_event_dependencies{1};
-  std::atomic<int> allow_opportunistic{1};
-  std::atomic<int> allow_internal_dependencies{1};
+  graph::PoolBooks books;
 };
 
 class Pools {

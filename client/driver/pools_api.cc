@@ -1,6 +1,4 @@
 // cuMemAllocAsync, cuMemFreeAsync, cuMemPool*: answered here, without a reply from the server.
-#include <atomic>
-
 #include "client/custom.h"
 #include "client/driver/pools.h"
 #include "client/driver/process.h"
@@ -49,61 +47,6 @@ CUresult Free(CUdeviceptr address, CUstream stream, NullStream null) {
   }
   if (graphs.Free(address, &result)) return result;
   return caller.process->pools().Free(caller, use, address);
-}
-
-// One attribute at `value`, whose type the attribute tells.
-CUresult GetAttribute(const MemPool& pool, CUmemPool_attribute attribute, void* value) {
-  const auto number = [&](std::uint64_t is) {
-    *static_cast<cuuint64_t*>(value) = is;
-    return CUDA_SUCCESS;
-  };
-  const auto flag = [&](int is) {
-    *static_cast<int*>(value) = is;
-    return CUDA_SUCCESS;
-  };
-  switch (attribute) {
-    case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      return flag(pool.follow_event_dependencies);
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      return flag(pool.allow_opportunistic);
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-      return flag(pool.allow_internal_dependencies);
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      return number(pool.release_threshold);
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-      return number(pool.used);
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-      return number(pool.high);
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-  }
-}
-
-CUresult SetAttribute(MemPool& pool, CUmemPool_attribute attribute, const void* value) {
-  switch (attribute) {
-    case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      pool.follow_event_dependencies = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      pool.allow_opportunistic = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-      pool.allow_internal_dependencies = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      pool.release_threshold = *static_cast<const cuuint64_t*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-      // Only a reset is possible.
-      if (*static_cast<const cuuint64_t*>(value) != 0) return CUDA_ERROR_INVALID_VALUE;
-      pool.high = pool.used.load();
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-  }
 }
 
 }  // namespace
@@ -170,13 +113,13 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
   FARWARP_ENTER(caller);
   const auto found = caller.process->pools().Find(pool);
   if (found == nullptr || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return GetAttribute(*found, attr, value);
+  return found->books.Get(attr, value);
 }
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
   FARWARP_ENTER(caller);
   const auto found = caller.process->pools().Find(pool);
   if (found == nullptr || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return SetAttribute(*found, attr, value);
+  return found->books.Set(attr, value);
 }
 
 // A device can use its own pools; others reach them by copies.

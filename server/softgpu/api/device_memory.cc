@@ -57,7 +57,7 @@ void FreeMemory(Driver& driver, const Allocation& allocation) {
     FARWARP_LOG(kError, "softgpu: %s", released.message().c_str());
   }
   if (const auto pool = driver.pools.Find(reinterpret_cast<CUmemoryPool>(allocation.pool))) {
-    pool->Remove(allocation.bytes);
+    pool->books.Discharge(allocation.bytes);
   }
   if (Device* device = driver.FindDevice(allocation.device)) {
     device->budget().Refund(allocation.charged_bytes);

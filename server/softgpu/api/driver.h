@@ -28,7 +28,7 @@ class Function;
 class Library;
 class LibraryKernel;
 class LinkState;
-class MemoryPool;
+struct MemoryPool;
 
 // The version of CUDA whose driver API this library offers.
 inline constexpr int kDriverVersion = CUDA_VERSION;

@@ -14,10 +14,10 @@ CUresult AllocateFrom(Driver& driver, Context& context, const std::shared_ptr<St
   if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   const std::shared_ptr<MemoryPool> pool = driver.pools.Find(handle);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!pool->Add(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!pool->books.Charge(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   Allocation wanted;
   wanted.kind = MemoryKind::kDevice;
-  wanted.device = pool->device();
+  wanted.device = pool->device;
   wanted.context = context.id();
   wanted.pool = HandleBits(handle);
   std::uint64_t address = 0;
@@ -28,9 +28,10 @@ CUresult AllocateFrom(Driver& driver, Context& context, const std::shared_ptr<St
     result = AllocateMemory(driver, wanted, bytes, &address);
   }
   if (result != CUDA_SUCCESS) {
-    pool->Remove(bytes);
+    pool->books.Discharge(bytes);
     return result;
   }
+  pool->books.NoteHigh();
   *pointer = address;
   return CUDA_SUCCESS;
 }
@@ -50,59 +51,6 @@ bool CaptureAlloc(Driver& driver, Context& context, CUstream stream, std::size_t
 void FreeNow(Driver& driver, CUdeviceptr pointer) {
   const auto removed = driver.allocations.Remove(pointer, MemoryKind::kDevice);
   if (removed) FreeMemory(driver, *removed);
-}
-
-// Reads or writes one attribute at `value`, whose type the attribute tells.
-CUresult GetAttribute(const MemoryPool& pool, CUmemPool_attribute attr, void* value) {
-  switch (attr) {
-    case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      *static_cast<int*>(value) = pool.follow_event_dependencies;
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      *static_cast<int*>(value) = pool.allow_opportunistic;
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-      *static_cast<int*>(value) = pool.allow_internal_dependencies;
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      *static_cast<cuuint64_t*>(value) = pool.release_threshold;
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-      *static_cast<cuuint64_t*>(value) = pool.used();
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-      *static_cast<cuuint64_t*>(value) = pool.high();
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-  }
-}
-
-CUresult SetAttribute(MemoryPool& pool, CUmemPool_attribute attr, const void* value) {
-  switch (attr) {
-    case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      pool.follow_event_dependencies = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      pool.allow_opportunistic = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-      pool.allow_internal_dependencies = *static_cast<const int*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      pool.release_threshold = *static_cast<const cuuint64_t*>(value);
-      return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-      // Only a reset is possible.
-      if (*static_cast<const cuuint64_t*>(value) != 0) return CUDA_ERROR_INVALID_VALUE;
-      pool.ResetHigh();
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-  }
 }
 
 template <typename Body>
@@ -175,7 +123,7 @@ CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool) {
   return CallPool(pool, [&](Driver& driver, MemoryPool& found) {
     Device* device = driver.FindDevice(dev);
     if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-    if (found.device() != dev) return CUDA_ERROR_INVALID_VALUE;
+    if (found.device != dev) return CUDA_ERROR_INVALID_VALUE;
     device->current_pool = pool;
     return CUDA_SUCCESS;
   });
@@ -200,8 +148,8 @@ CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* poolProps) {
 
 CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   return CallPool(pool, [&](Driver& driver, MemoryPool& found) {
-    if (found.is_default()) return CUDA_ERROR_INVALID_VALUE;
-    Device* device = driver.FindDevice(found.device());
+    if (found.is_default) return CUDA_ERROR_INVALID_VALUE;
+    Device* device = driver.FindDevice(found.device);
     CUmemoryPool current = pool;
     device->current_pool.compare_exchange_strong(current, device->default_pool);
     driver.pools.Remove(pool);
@@ -215,12 +163,12 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t) {
 
 CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
   return CallPool(pool, [&](Driver&, MemoryPool& found) {
-    return value == nullptr ? CUDA_ERROR_INVALID_VALUE : GetAttribute(found, attr, value);
+    return value == nullptr ? CUDA_ERROR_INVALID_VALUE : found.books.Get(attr, value);
   });
 }
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
   return CallPool(pool, [&](Driver&, MemoryPool& found) {
-    return value == nullptr ? CUDA_ERROR_INVALID_VALUE : SetAttribute(found, attr, value);
+    return value == nullptr ? CUDA_ERROR_INVALID_VALUE : found.books.Set(attr, value);
   });
 }
 

@@ -365,5 +365,48 @@ TEST_F(MemoryTest, AHeapThatTheDeviceHasNoRoomForGivesNothing) {
   ASSERT_OK(cuCtxSetCurrent(context_));
 }
 
+TEST_F(MemoryTest, PoolsKeepTheirLimitAndTheirAttributes) {
+  CUmemPoolProps props{};
+  props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  props.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  props.maxSize = 1 << 20;
+  CUmemoryPool pool;
+  ASSERT_OK(cuMemPoolCreate(&pool, &props));
+  CUdeviceptr memory = 0, none = 0;
+  ASSERT_OK(cuMemAllocFromPoolAsync(&memory, 1000, pool, nullptr));
+  for (const std::size_t bytes : {~std::size_t{0}, ~std::size_t{0} - 999, std::size_t{1} << 20}) {
+    EXPECT_CU(CUDA_ERROR_OUT_OF_MEMORY, cuMemAllocFromPoolAsync(&none, bytes, pool, nullptr));
+  }
+  const auto number = [&](CUmemPool_attribute attribute) {
+    cuuint64_t value = 99;
+    EXPECT_OK(cuMemPoolGetAttribute(pool, attribute, &value));
+    return value;
+  };
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 1000u);
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_USED_MEM_HIGH), 1000u);
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD), 0u);
+  cuuint64_t value = 1 << 16;
+  EXPECT_OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &value));
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD), value);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE,
+            cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE,
+            cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value));
+  EXPECT_OK(cuMemFreeAsync(memory, nullptr));
+  ASSERT_OK(cuStreamSynchronize(nullptr));
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 0u);
+  value = 0;
+  EXPECT_OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
+  EXPECT_EQ(number(CU_MEMPOOL_ATTR_USED_MEM_HIGH), 0u);
+  int flag = 0;
+  EXPECT_OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &flag));
+  flag = 5;
+  EXPECT_OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &flag));
+  EXPECT_EQ(flag, 0);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE,
+            cuMemPoolGetAttribute(pool, static_cast<CUmemPool_attribute>(15), &value));
+  EXPECT_OK(cuMemPoolDestroy(pool));
+}
+
 }  // namespace
 }  // namespace farwarp::softgpu
