@@ -13,8 +13,7 @@ std::uint64_t UpToPage(std::uint64_t bytes) {
 }
 
 bool IsCharged(MemoryKind kind) {
-  return kind == MemoryKind::kDevice || kind == MemoryKind::kVariable ||
-         kind == MemoryKind::kArray;
+  return kind == MemoryKind::kDevice || kind == MemoryKind::kVariable || kind == MemoryKind::kArray;
 }
 
 }  // namespace
