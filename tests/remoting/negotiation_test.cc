@@ -20,6 +20,7 @@
 #include "farwarp/wire/frame.h"
 #include "farwarp/wire/internal_command.h"
 #include "tests/remoting/loop.h"
+#include "tests/wire/test_window.h"
 
 namespace farwarp::tests {
 namespace {
@@ -226,7 +227,7 @@ TEST_F(Negotiation, AServerExecutesNothingThatTheClientDidNotTell) {
   server::Session session(std::move(server_end), options);
   wire::Hello hello;
   hello.table_hash = 5;
-  hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 38}};
+  hello.windows = {{kTestWindow, std::uint64_t{1} << 38}};
   constexpr auto kMemoryInfo = wire::IdOf(InternalCommand::kMemoryInfo);
   ASSERT_TRUE(session.Start(hello, wire::Told(OtherBuild(5).Without(kMemoryInfo).table())).ok());
   std::thread serving([&] { EXPECT_TRUE(session.Run().ok()); });
@@ -297,7 +298,7 @@ TEST_F(Negotiation, AServerRefusesVersionsAndTablesThatDoNotFit) {
     wire::Hello hello;
     hello.versions = bad.versions;
     hello.table_hash = bad.hash;
-    hello.windows = {{0x2000'0000'0000, std::uint64_t{1} << 38}};
+    hello.windows = {{kTestWindow, std::uint64_t{1} << 38}};
     EXPECT_FALSE(session.Start(hello, bad.table).ok());
     const Deadline deadline = Deadline::After(std::chrono::seconds(10));
     const auto header = client_end->ReceiveHeader(deadline);
