@@ -29,7 +29,7 @@ __global__ void Count(int n) {
     ++before;
     --after;
     text[0] = 'W';
-    if (link != nullptr) *link += 1000;
+    if (link != nullptr) atomicAdd(link, 1000);  // Other blocks add at the same time.
   }
 }
 
