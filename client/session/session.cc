@@ -71,7 +71,8 @@ bool Session::LockTail(std::size_t bulk_bytes, bool urgent) noexcept {
             (bulk_bytes != 0 &&
              under_way_.bulk_bytes + wire::BulkCharge(credit, bulk_bytes) > credit.bulk_bytes));
   };
-  auto until = std::chrono::steady_clock::now();
+  // Set in the first round that waits: nearly all calls do not, and look at no clock.
+  std::chrono::steady_clock::time_point until;
   std::uint64_t returns = ~std::uint64_t{0};
   while (dead_.load(std::memory_order_relaxed) == 0) {
     const bool poor = without_credit();
@@ -188,11 +189,11 @@ std::uint64_t Session::ExpectCopy(void* to, std::size_t bytes) {
     for (const Incoming& entry : incoming_) sum += entry.bytes;
     return sum;
   };
-  auto now = std::chrono::steady_clock::now();
-  auto until = now + kCreditPatience;
-  for (std::uint64_t before = 0; death() == CUDA_SUCCESS; now = std::chrono::steady_clock::now()) {
+  std::chrono::steady_clock::time_point until;  // Set in the first round that waits.
+  for (std::uint64_t before = ~std::uint64_t{0}; death() == CUDA_SUCCESS;) {
     const std::uint64_t sum = pending();
     if (sum + wire::BulkCharge(welcome_.credit, bytes) <= welcome_.credit.bulk_bytes) break;
+    const auto now = std::chrono::steady_clock::now();
     if (sum < before) until = now + kCreditPatience;
     before = sum;
     // What has failed does not arrive. A server that really has no room says so itself.
