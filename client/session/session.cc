@@ -11,6 +11,7 @@
 #include "farwarp/wire/frame.h"
 #include "farwarp/wire/limits.h"
 #include "farwarp/wire/push.h"
+#include "proto/cuda/context_errors.h"
 
 namespace farwarp::client {
 namespace {
@@ -27,26 +28,6 @@ constexpr std::chrono::seconds kCreditPatience{30};
 constexpr std::chrono::seconds kSendPatience{10};
 
 thread_local std::uint64_t calling_context = 0;
-
-// An error after which the context is of no use any more.
-bool IsSticky(CUresult result) noexcept {
-  switch (result) {
-    case CUDA_ERROR_ECC_UNCORRECTABLE:
-    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-    case CUDA_ERROR_ILLEGAL_ADDRESS:
-    case CUDA_ERROR_LAUNCH_TIMEOUT:
-    case CUDA_ERROR_ASSERT:
-    case CUDA_ERROR_HARDWARE_STACK_ERROR:
-    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-    case CUDA_ERROR_MISALIGNED_ADDRESS:
-    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-    case CUDA_ERROR_INVALID_PC:
-    case CUDA_ERROR_LAUNCH_FAILED:
-      return true;
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -378,7 +359,7 @@ CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
   output_.Write();
   reply.Assign(std::move(waiting.body));
   if (waiting.result == CUDA_SUCCESS) return TakeAsyncError();
-  if (IsSticky(waiting.result) && death() == CUDA_SUCCESS) {
+  if (cuda::EndsContext(waiting.result) && death() == CUDA_SUCCESS) {
     RecordContextError(calling_context, waiting.result, waiting.ticket);
   }
   return waiting.result;
@@ -542,7 +523,7 @@ Status Session::OnPush(std::span<const std::byte> payload) {
       if (!decoder.finished()) break;
       FARWARP_LOG(kWarn, "command %#x failed after its call had returned: error %d", command,
                   static_cast<int>(result));
-      if (IsSticky(result)) {
+      if (cuda::EndsContext(result)) {
         RecordContextError(context, result, 0);
         return Status::Ok();
       }

@@ -8,6 +8,7 @@
 #include "farwarp/wire/frame.h"
 #include "farwarp/wire/internal_command.h"
 #include "farwarp/wire/limits.h"
+#include "proto/cuda/context_errors.h"
 #include "server/cuda_dispatch.h"
 #include "server/session/commands/commands.h"
 #include "server/session/commands/resolve.h"
@@ -31,26 +32,6 @@ constexpr std::uint64_t kQueuedBulkPart = 16;
 // Answers that may wait for the client to take them before it is served no further.
 constexpr std::size_t kQueuedItems = 8192;
 constexpr std::size_t kMaxTransfers = 4096;
-
-// True for an error with which the driver answers every later call in the context, too.
-bool EndsContext(CUresult result) noexcept {
-  switch (result) {
-    case CUDA_ERROR_ECC_UNCORRECTABLE:
-    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-    case CUDA_ERROR_ILLEGAL_ADDRESS:
-    case CUDA_ERROR_LAUNCH_TIMEOUT:
-    case CUDA_ERROR_ASSERT:
-    case CUDA_ERROR_HARDWARE_STACK_ERROR:
-    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-    case CUDA_ERROR_MISALIGNED_ADDRESS:
-    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-    case CUDA_ERROR_INVALID_PC:
-    case CUDA_ERROR_LAUNCH_FAILED:
-      return true;
-    default:
-      return false;
-  }
-}
 
 // A worker with little memory gives less credit, so that what waits fits.
 Session::Options WithinMemory(Session::Options options) {
@@ -397,7 +378,7 @@ void Session::Reply(ReplyTo to, CUresult result, std::span<const std::byte> body
 }
 
 void Session::PushError(const ReplyTo& to, CUresult result) {
-  if (EndsContext(result)) {
+  if (cuda::EndsContext(result)) {
     // A failed context fails each command; the client needs to hear it once.
     const MutexLock lock(error_mutex_);
     if (pushed_context_ == to.context && pushed_result_ == result) return;
