@@ -5,30 +5,12 @@
 
 #include "farwarp/base/log.h"
 #include "farwarp/wire/limits.h"
+#include "proto/cuda/jit_options.h"
 
 namespace farwarp::client {
 namespace {
 
 constexpr unsigned kMaxOptions = 256;
-
-// Options whose value is a number that only the driver's compiler needs.
-bool IsForwarded(CUjit_option option) {
-  switch (option) {
-    case CU_JIT_MAX_REGISTERS:
-    case CU_JIT_THREADS_PER_BLOCK:
-    case CU_JIT_OPTIMIZATION_LEVEL:
-    case CU_JIT_TARGET_FROM_CUCONTEXT:
-    case CU_JIT_TARGET:
-    case CU_JIT_FALLBACK_STRATEGY:
-    case CU_JIT_GENERATE_DEBUG_INFO:
-    case CU_JIT_LOG_VERBOSE:
-    case CU_JIT_GENERATE_LINE_INFO:
-    case CU_JIT_CACHE_MODE:
-      return true;
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -47,7 +29,7 @@ CUresult JitRequest::Read(const JitOptions& options) {
       return CUDA_ERROR_NOT_SUPPORTED;
     }
     if (option == CU_JIT_WALL_TIME) wall_time_ = &options.values[i];
-    if (!IsForwarded(option)) continue;
+    if (!cuda::IsNumberForCompiler(option)) continue;
     forwarded_.push_back(
         {option, static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(options.values[i]))});
   }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "farwarp/wire/limits.h"
+#include "proto/cuda/jit_options.h"
 
 namespace farwarp::server {
 namespace {
@@ -42,23 +43,12 @@ void JitRequest::Read(Call& call) {
   for (std::size_t i = 0; i < count; ++i) {
     const auto option = static_cast<CUjit_option>(call.args().Get<std::int32_t>());
     const auto value = call.args().Get<std::uint64_t>();
-    switch (option) {
-      case CU_JIT_MAX_REGISTERS:
-      case CU_JIT_THREADS_PER_BLOCK:
-      case CU_JIT_OPTIMIZATION_LEVEL:
-      case CU_JIT_TARGET_FROM_CUCONTEXT:
-      case CU_JIT_TARGET:
-      case CU_JIT_FALLBACK_STRATEGY:
-      case CU_JIT_GENERATE_DEBUG_INFO:
-      case CU_JIT_LOG_VERBOSE:
-      case CU_JIT_GENERATE_LINE_INFO:
-      case CU_JIT_CACHE_MODE:
-        options_.push_back(option);
-        values_.push_back(Value(value));
-        break;
-      default:
-        // Others would be addresses in this process.
-        call.MarkBad();
+    if (cuda::IsNumberForCompiler(option)) {
+      options_.push_back(option);
+      values_.push_back(Value(value));
+    } else {
+      // It would be an address in this process.
+      call.MarkBad();
     }
   }
   info_bytes_ = call.args().Get<std::uint64_t>();
