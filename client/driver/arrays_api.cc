@@ -2,6 +2,7 @@
 #include "client/custom.h"
 #include "client/driver/arrays.h"
 #include "client/driver/process.h"
+#include "proto/cuda/copy_box.h"
 
 namespace farwarp::client::custom {
 namespace {
@@ -11,50 +12,15 @@ constexpr auto kPerThread = NullStream::kPerThread;
 constexpr auto kNow = Timing::kSynchronous;
 constexpr auto kLater = Timing::kAsynchronous;
 
-// One end of a copy of one row; `offset` counts bytes in an array.
-struct End {
-  CUmemorytype type = CU_MEMORYTYPE_HOST;
-  const void* host = nullptr;
-  CUdeviceptr device = 0;
-  CUarray array = nullptr;
-  size_t offset = 0;
-};
-End OnHost(const void* pointer) {
-  End end;
-  end.host = pointer;
-  return end;
-}
-End OnDevice(CUdeviceptr pointer) {
-  End end;
-  end.type = CU_MEMORYTYPE_DEVICE;
-  end.device = pointer;
-  return end;
-}
-End InArray(CUarray array, size_t offset) {
-  End end;
-  end.type = CU_MEMORYTYPE_ARRAY;
-  end.array = array;
-  end.offset = offset;
-  return end;
-}
+using cuda::InArray;
+using cuda::OnDevice;
+using cuda::OnHost;
+using cuda::RowEnd;
 
-CUresult Row(const End& to, const End& from, size_t bytes, CUstream stream, NullStream null,
+CUresult Row(const RowEnd& to, const RowEnd& from, size_t bytes, CUstream stream, NullStream null,
              Timing timing) {
   FARWARP_ENTER_CONTEXT(caller);
-  CUDA_MEMCPY3D copy{};
-  copy.srcMemoryType = from.type;
-  copy.srcHost = from.host;
-  copy.srcDevice = from.device;
-  copy.srcArray = from.array;
-  copy.srcXInBytes = from.offset;
-  copy.dstMemoryType = to.type;
-  copy.dstHost = const_cast<void*>(to.host);
-  copy.dstDevice = to.device;
-  copy.dstArray = to.array;
-  copy.dstXInBytes = to.offset;
-  copy.WidthInBytes = bytes;
-  copy.Height = copy.Depth = 1;
-  return CopyWithArray(caller, copy, stream, null, timing);
+  return CopyWithArray(caller, cuda::RowOf(to, from, bytes), stream, null, timing);
 }
 
 }  // namespace

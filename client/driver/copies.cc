@@ -5,6 +5,7 @@
 #include "client/driver/arrays.h"
 #include "client/driver/copy.h"
 #include "client/driver/process.h"
+#include "proto/cuda/copy_box.h"
 
 namespace farwarp::client::custom {
 namespace {
@@ -129,45 +130,12 @@ CUresult ReadShape(Process& process, const Parameters* copy, bool peer, CopyRequ
   return CUDA_SUCCESS;
 }
 
-// The fields of a copy that do not depend on contexts; a rectangle is a box of one slice.
-template <typename Parameters>
-CUDA_MEMCPY3D BoxOf(const Parameters& copy) {
-  CUDA_MEMCPY3D box{};
-  box.srcXInBytes = copy.srcXInBytes;
-  box.srcY = copy.srcY;
-  box.srcMemoryType = copy.srcMemoryType;
-  box.srcHost = copy.srcHost;
-  box.srcDevice = copy.srcDevice;
-  box.srcArray = copy.srcArray;
-  box.srcPitch = copy.srcPitch;
-  box.dstXInBytes = copy.dstXInBytes;
-  box.dstY = copy.dstY;
-  box.dstMemoryType = copy.dstMemoryType;
-  box.dstHost = copy.dstHost;
-  box.dstDevice = copy.dstDevice;
-  box.dstArray = copy.dstArray;
-  box.dstPitch = copy.dstPitch;
-  box.WidthInBytes = copy.WidthInBytes;
-  box.Height = copy.Height;
-  box.Depth = 1;
-  if constexpr (requires { copy.Depth; }) {
-    box.srcZ = copy.srcZ;
-    box.srcLOD = copy.srcLOD;
-    box.srcHeight = copy.srcHeight;
-    box.dstZ = copy.dstZ;
-    box.dstLOD = copy.dstLOD;
-    box.dstHeight = copy.dstHeight;
-    box.Depth = copy.Depth;
-  }
-  return box;
-}
-
 template <typename Parameters>
 CUresult Box(const Parameters* copy, const How& how, bool peer) {
   FARWARP_ENTER_CONTEXT(caller);
   if (copy == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (copy->srcMemoryType == CU_MEMORYTYPE_ARRAY || copy->dstMemoryType == CU_MEMORYTYPE_ARRAY) {
-    return CopyWithArray(caller, BoxOf(*copy), how.stream, how.null, how.timing);
+    return CopyWithArray(caller, cuda::BoxOf(*copy), how.stream, how.null, how.timing);
   }
   CopyRequest request;
   const CUresult result = ReadShape(*caller.process, copy, peer, &request);

@@ -1,4 +1,5 @@
 // Copies of rectangles and boxes, in memory and in arrays.
+#include "proto/cuda/copy_box.h"
 #include "server/softgpu/api/array.h"
 #include "server/softgpu/api/copy.h"
 #include "server/softgpu/api/driver.h"
@@ -129,64 +130,11 @@ CUresult DescribeBox(const Parameters& p, Copy* copy) {
                   copy);
 }
 
-// The same as a box of one slice.
-CUDA_MEMCPY3D BoxOf(const CUDA_MEMCPY2D& p) {
-  CUDA_MEMCPY3D box{};
-  box.srcXInBytes = p.srcXInBytes;
-  box.srcY = p.srcY;
-  box.srcMemoryType = p.srcMemoryType;
-  box.srcHost = p.srcHost;
-  box.srcDevice = p.srcDevice;
-  box.srcArray = p.srcArray;
-  box.srcPitch = p.srcPitch;
-  box.dstXInBytes = p.dstXInBytes;
-  box.dstY = p.dstY;
-  box.dstMemoryType = p.dstMemoryType;
-  box.dstHost = p.dstHost;
-  box.dstDevice = p.dstDevice;
-  box.dstArray = p.dstArray;
-  box.dstPitch = p.dstPitch;
-  box.WidthInBytes = p.WidthInBytes;
-  box.Height = p.Height;
-  box.Depth = 1;
-  return box;
-}
-CUDA_MEMCPY3D BoxOf(const CUDA_MEMCPY3D& p) {
-  return p;
-}
-CUDA_MEMCPY3D BoxOf(const CUDA_MEMCPY3D_PEER& p) {
-  // The contexts do not matter in one address space; the rest has the same names.
-  CUDA_MEMCPY3D box{};
-  box.srcXInBytes = p.srcXInBytes;
-  box.srcY = p.srcY;
-  box.srcZ = p.srcZ;
-  box.srcLOD = p.srcLOD;
-  box.srcMemoryType = p.srcMemoryType;
-  box.srcHost = p.srcHost;
-  box.srcDevice = p.srcDevice;
-  box.srcArray = p.srcArray;
-  box.srcPitch = p.srcPitch;
-  box.srcHeight = p.srcHeight;
-  box.dstXInBytes = p.dstXInBytes;
-  box.dstY = p.dstY;
-  box.dstZ = p.dstZ;
-  box.dstLOD = p.dstLOD;
-  box.dstMemoryType = p.dstMemoryType;
-  box.dstHost = p.dstHost;
-  box.dstDevice = p.dstDevice;
-  box.dstArray = p.dstArray;
-  box.dstPitch = p.dstPitch;
-  box.dstHeight = p.dstHeight;
-  box.WidthInBytes = p.WidthInBytes;
-  box.Height = p.Height;
-  box.Depth = p.Depth;
-  return box;
-}
-
 CUresult Run(const CUDA_MEMCPY2D* parameters, CUstream stream, bool synchronous) noexcept {
   return CallStream(stream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     if (parameters == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    if (CUresult captured; CaptureCopy(stream, BoxOf(*parameters), synchronous, &captured)) {
+    if (CUresult captured;
+        CaptureCopy(stream, farwarp::cuda::BoxOf(*parameters), synchronous, &captured)) {
       return captured;
     }
     Copy copy;
@@ -199,7 +147,8 @@ template <typename Parameters>
 CUresult RunBox(const Parameters* parameters, CUstream stream, bool synchronous) noexcept {
   return CallStream(stream, [&](Driver& driver, Context& context, std::shared_ptr<Stream>& s) {
     if (parameters == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    if (CUresult captured; CaptureCopy(stream, BoxOf(*parameters), synchronous, &captured)) {
+    if (CUresult captured;
+        CaptureCopy(stream, farwarp::cuda::BoxOf(*parameters), synchronous, &captured)) {
       return captured;
     }
     Copy copy;
