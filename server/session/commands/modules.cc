@@ -140,10 +140,18 @@ CUresult PutLibraryTable(Call& call, wire::Encoder& table, CUlibrary library,
   return CUDA_SUCCESS;
 }
 
-void AnswerVariable(Call& call, Handle owner, CUresult result, CUdeviceptr address,
-                    std::size_t bytes) {
+// The question for a variable of a module or library; `ask` is the driver's function for it.
+template <typename Owner, typename Ask>
+void FindVariable(Call& call, HandleKind kind, Ask ask) {
+  const Handle handle = PeekHandle(call);
+  auto* owner = call.Resolve<Owner>(kind);
+  const std::string name(call.args().GetString());
+  if (!Readable(call)) return;
+  CUdeviceptr address = 0;
+  std::size_t bytes = 0;
+  const CUresult result = ask(&address, &bytes, owner, name.c_str());
   if (result == CUDA_SUCCESS) {
-    StateOf(call).AddVariable(owner, call.session().current_context(), address, bytes);
+    StateOf(call).AddVariable(handle, call.session().current_context(), address, bytes);
     call.results().Put(static_cast<std::uint64_t>(address));
     call.results().Put(static_cast<std::uint64_t>(bytes));
   }
@@ -201,15 +209,7 @@ void HandleUnloadModule(Call& call) {
 }
 
 void HandleModuleGlobal(Call& call) {
-  const Handle handle = PeekHandle(call);
-  auto* module = call.Resolve<CUmodule>(HandleKind::kModule);
-  const std::string name(call.args().GetString());
-  if (!Readable(call)) return;
-  CUdeviceptr address = 0;
-  std::size_t bytes = 0;
-  const CUresult result =
-      call.driver().cuModuleGetGlobal_v2(&address, &bytes, module, name.c_str());
-  AnswerVariable(call, handle, result, address, bytes);
+  FindVariable<CUmodule>(call, HandleKind::kModule, call.driver().cuModuleGetGlobal_v2);
 }
 
 void HandleBindFunction(Call& call) {
@@ -273,26 +273,11 @@ void HandleUnloadLibrary(Call& call) {
 }
 
 void HandleLibraryGlobal(Call& call) {
-  const Handle handle = PeekHandle(call);
-  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
-  const std::string name(call.args().GetString());
-  if (!Readable(call)) return;
-  CUdeviceptr address = 0;
-  std::size_t bytes = 0;
-  const CUresult result = call.driver().cuLibraryGetGlobal(&address, &bytes, library, name.c_str());
-  AnswerVariable(call, handle, result, address, bytes);
+  FindVariable<CUlibrary>(call, HandleKind::kLibrary, call.driver().cuLibraryGetGlobal);
 }
 
 void HandleLibraryManaged(Call& call) {
-  const Handle handle = PeekHandle(call);
-  auto* library = call.Resolve<CUlibrary>(HandleKind::kLibrary);
-  const std::string name(call.args().GetString());
-  if (!Readable(call)) return;
-  CUdeviceptr address = 0;
-  std::size_t bytes = 0;
-  const CUresult result =
-      call.driver().cuLibraryGetManaged(&address, &bytes, library, name.c_str());
-  AnswerVariable(call, handle, result, address, bytes);
+  FindVariable<CUlibrary>(call, HandleKind::kLibrary, call.driver().cuLibraryGetManaged);
 }
 
 void HandleBindKernel(Call& call) {
