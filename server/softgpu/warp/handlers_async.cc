@@ -8,6 +8,7 @@
 #include "server/softgpu/warp/half_value.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
+#include "server/softgpu/warp/reduction.h"
 
 namespace farwarp::softgpu {
 // handlers_mbarrier.cc: `bytes` bytes have come.
@@ -97,91 +98,12 @@ void BulkReduce(Warp& warp, const Ins& ins) {
   }
 }
 
-template <typename T>
-struct BitsOf {
-  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-};
 // Integers of 32 and 64 bits, signed where it matters.
 template <typename T, typename F>
-struct Whole : BitsOf<T> {
-  using Bits = typename BitsOf<T>::Bits;
+struct Whole {
+  using Bits = std::make_unsigned_t<T>;
   static Bits Run(Bits old, Bits b) {
     return static_cast<Bits>(F::Run(static_cast<T>(old), static_cast<T>(b)));
-  }
-};
-struct Add {
-  template <typename T>
-  static T Run(T a, T b) {
-    return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) +
-                          static_cast<std::make_unsigned_t<T>>(b));
-  }
-};
-struct Min {
-  template <typename T>
-  static T Run(T a, T b) {
-    return b < a ? b : a;
-  }
-};
-struct Max {
-  template <typename T>
-  static T Run(T a, T b) {
-    return b > a ? b : a;
-  }
-};
-struct And {
-  template <typename T>
-  static T Run(T a, T b) {
-    return a & b;
-  }
-};
-struct Or {
-  template <typename T>
-  static T Run(T a, T b) {
-    return a | b;
-  }
-};
-struct Xor {
-  template <typename T>
-  static T Run(T a, T b) {
-    return a ^ b;
-  }
-};
-struct Inc {
-  template <typename T>
-  static T Run(T a, T b) {
-    return a >= b ? T{0} : static_cast<T>(a + 1);
-  }
-};
-struct Dec {
-  template <typename T>
-  static T Run(T a, T b) {
-    return a == 0 || a > b ? b : static_cast<T>(a - 1);
-  }
-};
-template <typename T>
-struct AddFloats : BitsOf<T> {
-  using Bits = typename BitsOf<T>::Bits;
-  static Bits Run(Bits old, Bits b) {
-    return std::bit_cast<Bits>(std::bit_cast<T>(old) + std::bit_cast<T>(b));
-  }
-};
-template <typename Format>
-struct AddHalves {
-  using Bits = uint16_t;
-  static Bits Run(Bits old, Bits b) {
-    return Format::Narrow(Format::Widen(old) + Format::Widen(b));
-  }
-};
-template <typename Format, bool maximum>
-struct BestHalves {
-  using Bits = uint16_t;
-  static Bits Run(Bits old, Bits b) {
-    const float x = Format::Widen(old);
-    const float y = Format::Widen(b);
-    if (x != x) return y != y ? kHalfNan : b;
-    if (y != y) return old;
-    if (x == y) return ((old & 0x8000) != 0) != maximum ? old : b;
-    return (maximum ? x > y : x < y) ? old : b;
   }
 };
 
@@ -208,17 +130,17 @@ Handler FloatReduce(const Instruction& i) {
   const bool maximum = i.Has(Mod::kMax);
   switch (i.type()) {
     case Type::kF16:
-      if (add) return i.Has(Mod::kNoftz) ? BulkReduce<AddHalves<F16Format>> : nullptr;
-      return maximum ? BulkReduce<BestHalves<F16Format, true>>
-                     : BulkReduce<BestHalves<F16Format, false>>;
+      if (add) return i.Has(Mod::kNoftz) ? BulkReduce<reduction::AddHalf<F16Format>> : nullptr;
+      return maximum ? BulkReduce<reduction::BestHalf<F16Format, true>>
+                     : BulkReduce<reduction::BestHalf<F16Format, false>>;
     case Type::kBf16:
-      if (add) return i.Has(Mod::kNoftz) ? BulkReduce<AddHalves<Bf16Format>> : nullptr;
-      return maximum ? BulkReduce<BestHalves<Bf16Format, true>>
-                     : BulkReduce<BestHalves<Bf16Format, false>>;
+      if (add) return i.Has(Mod::kNoftz) ? BulkReduce<reduction::AddHalf<Bf16Format>> : nullptr;
+      return maximum ? BulkReduce<reduction::BestHalf<Bf16Format, true>>
+                     : BulkReduce<reduction::BestHalf<Bf16Format, false>>;
     case Type::kF32:
-      return add ? BulkReduce<AddFloats<float>> : nullptr;
+      return add ? BulkReduce<reduction::AddFloat<float>> : nullptr;
     case Type::kF64:
-      return add ? BulkReduce<AddFloats<double>> : nullptr;
+      return add ? BulkReduce<reduction::AddFloat<double>> : nullptr;
     default:
       return nullptr;
   }
@@ -287,14 +209,16 @@ void BulkZero(Warp& warp, const Ins& ins) {
 
 Handler FindBulkReduce(const Instruction& i) {
   if (IsFloat(i.type())) return FloatReduce(i);
-  if (i.Has(Mod::kAdd)) return WholeOf<Add>(i.type());
-  if (i.Has(Mod::kMin)) return WholeOf<Min>(i.type());
-  if (i.Has(Mod::kMax)) return WholeOf<Max>(i.type());
-  if (i.Has(Mod::kAnd)) return WholeOf<And>(i.type());
-  if (i.Has(Mod::kOr)) return WholeOf<Or>(i.type());
-  if (i.Has(Mod::kXor)) return WholeOf<Xor>(i.type());
-  if (i.Has(Mod::kInc)) return i.type() == Type::kU32 ? BulkReduce<Whole<uint32_t, Inc>> : nullptr;
-  if (i.Has(Mod::kDec)) return i.type() == Type::kU32 ? BulkReduce<Whole<uint32_t, Dec>> : nullptr;
+  if (i.Has(Mod::kAdd)) return WholeOf<reduction::Add>(i.type());
+  if (i.Has(Mod::kMin)) return WholeOf<reduction::Min>(i.type());
+  if (i.Has(Mod::kMax)) return WholeOf<reduction::Max>(i.type());
+  if (i.Has(Mod::kAnd)) return WholeOf<reduction::And>(i.type());
+  if (i.Has(Mod::kOr)) return WholeOf<reduction::Or>(i.type());
+  if (i.Has(Mod::kXor)) return WholeOf<reduction::Xor>(i.type());
+  if (i.Has(Mod::kInc))
+    return i.type() == Type::kU32 ? BulkReduce<Whole<uint32_t, reduction::Inc>> : nullptr;
+  if (i.Has(Mod::kDec))
+    return i.type() == Type::kU32 ? BulkReduce<Whole<uint32_t, reduction::Dec>> : nullptr;
   return nullptr;
 }
 

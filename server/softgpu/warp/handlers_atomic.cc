@@ -8,51 +8,27 @@
 #include "server/softgpu/warp/access.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
+#include "server/softgpu/warp/reduction.h"
 
 namespace farwarp::softgpu {
 namespace {
 
-struct AddOp {
+// Those that do not look at the third operand.
+template <typename Reduction>
+struct OfTwo {
   template <typename T>
   static T Run(T old, T b, T) {
-    // Sums of integers wrap around.
-    if constexpr (std::is_integral_v<T>)
-      return static_cast<T>(static_cast<std::make_unsigned_t<T>>(old) +
-                            static_cast<std::make_unsigned_t<T>>(b));
-    else
-      return old + b;
+    return Reduction::Run(old, b);
   }
 };
-struct MinOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return b < old ? b : old;
-  }
-};
-struct MaxOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return b > old ? b : old;
-  }
-};
-struct AndOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return old & b;
-  }
-};
-struct OrOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return old | b;
-  }
-};
-struct XorOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return old ^ b;
-  }
-};
+using AddOp = OfTwo<reduction::Add>;
+using MinOp = OfTwo<reduction::Min>;
+using MaxOp = OfTwo<reduction::Max>;
+using AndOp = OfTwo<reduction::And>;
+using OrOp = OfTwo<reduction::Or>;
+using XorOp = OfTwo<reduction::Xor>;
+using IncOp = OfTwo<reduction::Inc>;
+using DecOp = OfTwo<reduction::Dec>;
 struct ExchOp {
   template <typename T>
   static T Run(T, T b, T) {
@@ -65,19 +41,6 @@ struct CasOp {
     return old == b ? c : old;
   }
 };
-struct IncOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return old >= b ? T{0} : static_cast<T>(old + 1);
-  }
-};
-struct DecOp {
-  template <typename T>
-  static T Run(T old, T b, T) {
-    return old == 0 || old > b ? b : static_cast<T>(old - 1);
-  }
-};
-
 template <typename T>
 using BitsOf = std::conditional_t<sizeof(T) == 8, uint64_t,
                                   std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;

@@ -6,35 +6,15 @@
 #include "server/softgpu/warp/half_value.h"
 #include "server/softgpu/warp/handlers.h"
 #include "server/softgpu/warp/lanes.h"
+#include "server/softgpu/warp/reduction.h"
 
 namespace farwarp::softgpu {
 namespace {
 
-struct AddFloat {
-  using Bits = uint32_t;
-  static Bits Run(Bits old, Bits b) {
-    return std::bit_cast<uint32_t>(std::bit_cast<float>(old) + std::bit_cast<float>(b));
-  }
-};
-template <typename Format>
-struct AddHalf {
-  using Bits = uint16_t;
-  static Bits Run(Bits old, Bits b) {
-    return Format::Narrow(Format::Widen(old) + Format::Widen(b));
-  }
-};
-template <typename Format, bool maximum>
-struct BestHalf {
-  using Bits = uint16_t;
-  static Bits Run(Bits old, Bits b) {
-    const float x = Format::Widen(old);
-    const float y = Format::Widen(b);
-    if (x != x) return y != y ? kHalfNan : b;
-    if (y != y) return old;
-    if (x == y) return ((old & 0x8000) != 0) != maximum ? old : b;
-    return (maximum ? x > y : x < y) ? old : b;
-  }
-};
+using reduction::AddFloat;
+using reduction::AddHalf;
+using reduction::BestHalf;
+
 // The same on both halves of a word.
 template <typename Op>
 struct Both {
@@ -140,7 +120,7 @@ void WideAccess(Warp& warp, const Ins& ins) {
 Handler FindVectorAtomic(const Instruction& i, Space space) {
   switch (i.type()) {
     case Type::kF32:
-      return i.Has(Mod::kAdd) ? InSpace<AddFloat>(space) : nullptr;
+      return i.Has(Mod::kAdd) ? InSpace<AddFloat<float>>(space) : nullptr;
     case Type::kF16:
       return HalfAtomic<F16Format>(i, space, false);
     case Type::kBf16:
