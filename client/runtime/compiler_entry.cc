@@ -96,7 +96,9 @@ FARWARP_EXPORT char __cudaInitModule(void** handle) {
     CUlibrary library = nullptr;
     return ToImage(handle)->Load(d, &library);
   });
-  if (error != cudaSuccess) ToImage(handle)->FillPlaceholders();
+  if (error != cudaSuccess) {
+    Store("a place for managed variables", [&] { ToImage(handle)->FillPlaceholders(); });
+  }
   return error == cudaSuccess;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 
 #include "farwarp/base/log.h"
@@ -161,10 +160,9 @@ void Image::AddManaged(const char* name, void** host_pointer, size_t bytes) {
 void Image::FillPlaceholders() {
   MutexLock lock(mutex_);
   for (const ManagedVariable& variable : managed_) {
-    // Never freed: host code may have kept its address.
-    if (*variable.host_pointer == nullptr) {
-      *variable.host_pointer = std::calloc(1, std::max<size_t>(variable.bytes, 1));
-    }
+    if (*variable.host_pointer != nullptr) continue;
+    placeholders_.emplace_back(new std::byte[std::max<size_t>(variable.bytes, 1)]());
+    *variable.host_pointer = placeholders_.back().get();
   }
 }
 

@@ -39,7 +39,8 @@ class Image {
   cudaError_t Load(const Driver& d, CUlibrary* library);
   void AddManaged(const char* name, void** host_pointer, size_t bytes);
   // For code that cannot be loaded: gives the pointers of its managed variables somewhere to point
-  // to, since host code reads through them before it looks at any error.
+  // to, since host code reads through them before it looks at any error. Throws when memory runs
+  // out.
   void FillPlaceholders();
   // Forgets the code; unloads it if `unload` and it was loaded.
   void Retire(const Driver* d);
@@ -56,6 +57,8 @@ class Image {
   // Relocatable containers of a linked program.
   std::vector<const void*> parts_ GUARDED_BY(mutex_);
   std::vector<ManagedVariable> managed_ GUARDED_BY(mutex_);
+  // Kept when the code loads later after all: host code may have kept their addresses.
+  std::vector<std::unique_ptr<std::byte[]>> placeholders_ GUARDED_BY(mutex_);
 };
 
 // A kernel. Its address is the handle that host code keeps; it needs no driver.
