@@ -105,9 +105,9 @@ TEST_F(RemoteGraph, AChangeThatIsRefusedLeavesNothingBehind) {
   copy.WidthInBytes = 4;
   copy.Height = copy.Depth = 1;
   ASSERT_EQ(cu::cuGraphAddMemcpyNode(&down, graph, nullptr, 0, &copy, context_), CUDA_SUCCESS);
-  // More nodes than one command holds.
-  const CUDA_MEMSET_NODE_PARAMS params{device_, 0, 7, 4, 1, 1};
-  for (int i = 0; i < 20'000; ++i) {
+  // More nodes than one command holds. Nothing orders them, so each has a word of its own.
+  for (unsigned i = 1; i <= 20'000; ++i) {
+    const CUDA_MEMSET_NODE_PARAMS params{device_ + 4 * i, 0, 7, 4, 1, 1};
     ASSERT_EQ(cu::cuGraphAddMemsetNode(&fill, graph, nullptr, 0, &params, context_), CUDA_SUCCESS);
   }
   ASSERT_EQ(cu::cuGraphAddMemcpyNode(&last, graph, nullptr, 0, &copy, context_), CUDA_SUCCESS);
