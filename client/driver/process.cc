@@ -7,14 +7,14 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "client/driver/arrays.h"
-#include "client/driver/callbacks.h"
+#include "client/driver/copy/arrays.h"
 #include "client/driver/grant_source.h"
-#include "client/driver/graph_backend.h"
-#include "client/driver/managed.h"
-#include "client/driver/pools.h"
+#include "client/driver/launch/graph_backend.h"
+#include "client/driver/memory/managed.h"
+#include "client/driver/memory/pools.h"
+#include "client/driver/memory/vmm.h"
+#include "client/driver/stream/callbacks.h"
 #include "client/driver/visible_devices.h"
-#include "client/driver/vmm.h"
 #include "cuda/wire_table.h"
 #include "farwarp/base/log.h"
 

@@ -5,7 +5,7 @@
 #include <new>
 
 #include "client/driver/process.h"
-#include "client/driver/stream.h"
+#include "client/driver/stream/stream.h"
 
 namespace farwarp::client {
 namespace {

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "client/driver/context_stack.h"
+#include "client/driver/context/context_stack.h"
 #include "farwarp/wire/handle.h"
 
 namespace farwarp::client {

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "server/softgpu/api/current.h"
+#include "server/softgpu/api/context/current.h"
 #include "server/softgpu/api/driver.h"
 
 using namespace farwarp::softgpu;

@@ -8,9 +8,9 @@
 #include <thread>
 
 #include "farwarp/base/log.h"
-#include "server/softgpu/api/device_memory.h"
-#include "server/softgpu/api/memory_pool.h"
-#include "server/softgpu/api/module.h"
+#include "server/softgpu/api/memory/device_memory.h"
+#include "server/softgpu/api/memory/memory_pool.h"
+#include "server/softgpu/api/module/module.h"
 
 namespace farwarp::softgpu {
 namespace {

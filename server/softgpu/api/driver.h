@@ -11,13 +11,13 @@
 #include <vector>
 
 #include "cuda/driver_api.h"
-#include "server/softgpu/api/array.h"
 #include "server/softgpu/api/config.h"
-#include "server/softgpu/api/context.h"
+#include "server/softgpu/api/context/context.h"
 #include "server/softgpu/api/device.h"
-#include "server/softgpu/api/event.h"
 #include "server/softgpu/api/handle_table.h"
-#include "server/softgpu/api/in_use.h"
+#include "server/softgpu/api/memory/array.h"
+#include "server/softgpu/api/memory/in_use.h"
+#include "server/softgpu/api/stream/event.h"
 #include "server/softgpu/memory/address_space.h"
 #include "server/softgpu/memory/allocation_map.h"
 

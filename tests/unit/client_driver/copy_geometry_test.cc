@@ -1,5 +1,5 @@
 // Copy geometry against copies done byte by byte.
-#include "client/driver/copy_geometry.h"
+#include "client/driver/copy/copy_geometry.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // DeviceHeap against a model that knows nothing but intervals, driven by seeds.
-#include "client/driver/device_heap.h"
+#include "client/driver/memory/device_heap.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // FunctionTable and parameter packing, hostile tables included.
-#include "client/driver/function_table.h"
+#include "client/driver/module/function_table.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // HostRegistry: bounds, overlaps, ownership.
-#include "client/driver/host_registry.h"
+#include "client/driver/memory/host_registry.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // FindImage: what an application may pass as a module image, and what it may not.
-#include "client/driver/image.h"
+#include "client/driver/module/image.h"
 
 #include <elf.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // Occupancy against values worked out by hand for a multiprocessor of compute capability 12.x:
 // 1536 threads, 24 blocks, 64 K registers, 100 KiB shared memory of which each block reserves 1
 // KiB.
-#include "client/driver/occupancy.h"
+#include "client/driver/launch/occupancy.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // Contexts while a kernel runs for ever: what may wait for it, and what must not.
 #include <vector>
 
-#include "server/softgpu/api/context.h"
+#include "server/softgpu/api/context/context.h"
 #include "tests/unit/softgpu/api_fixture.h"
 
 namespace farwarp::softgpu {

@@ -1,4 +1,4 @@
-#include "server/softgpu/api/work.h"
+#include "server/softgpu/api/stream/work.h"
 
 #include <gtest/gtest.h>
 

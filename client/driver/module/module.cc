@@ -1,0 +1,115 @@
+#include "client/driver/module/module.h"
+
+#include "client/driver/memory/managed.h"
+#include "client/driver/process.h"
+#include "client/session/command.h"
+#include "farwarp/wire/internal_command.h"
+
+namespace farwarp::client {
+
+using wire::Handle;
+using wire::IdOf;
+using wire::InternalCommand;
+
+Launchable* FindLaunchable(const Caller& caller, CUfunction function) noexcept {
+  const Handle handle = wire::FromPointer(function);
+  if (handle.kind() == wire::HandleKind::kKernel) return caller.process->kernels.Find(handle);
+  return caller.process->functions.Find(handle);
+}
+
+void InitLaunchable(Launchable& launchable, std::shared_ptr<const FunctionTable> table,
+                    std::uint32_t index) {
+  launchable.table = std::move(table);
+  launchable.info = &launchable.table->kernels()[index];
+  launchable.max_dynamic_shared_bytes.store(
+      launchable.info->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES]);
+  launchable.preferred_carveout.store(
+      launchable.info->attributes[CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT]);
+}
+
+CUresult FunctionAt(const Caller& caller, Module& module, std::uint32_t index, Handle* handle) {
+  const MutexLock lock(module.mutex);
+  if (const auto found = module.functions.find(index); found != module.functions.end()) {
+    *handle = found->second;
+    return CUDA_SUCCESS;
+  }
+  auto function = std::make_unique<Function>();
+  InitLaunchable(*function, module.table, index);
+  function->module = module.handle;
+  function->context_handle = module.context_handle;
+  *handle = caller.process->functions.Mint(std::move(function));
+  if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  module.functions[index] = *handle;
+  Command command(caller.session(), IdOf(InternalCommand::kBindFunction));
+  command.body().Put(handle->bits());
+  command.body().Put(module.handle.bits());
+  command.body().Put(index);
+  return command.Post();
+}
+
+CUresult KernelAt(const Caller& caller, Library& library, std::uint32_t index, Handle* handle) {
+  const MutexLock lock(library.mutex);
+  if (const auto found = library.kernels.find(index); found != library.kernels.end()) {
+    *handle = found->second;
+    return CUDA_SUCCESS;
+  }
+  auto kernel = std::make_unique<Kernel>();
+  InitLaunchable(*kernel, library.table, index);
+  kernel->library = library.handle;
+  *handle = caller.process->kernels.Mint(std::move(kernel));
+  if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  library.kernels[index] = *handle;
+  Command command(caller.session(), IdOf(InternalCommand::kBindKernel));
+  command.body().Put(handle->bits());
+  command.body().Put(library.handle.bits());
+  command.body().Put(index);
+  return command.Post();
+}
+
+CUresult FunctionOf(const Caller& caller, Handle kernel_handle, Kernel& kernel, Handle* handle) {
+  const MutexLock lock(kernel.mutex);
+  const auto found = kernel.functions.find(caller.context_handle.bits());
+  if (found != kernel.functions.end()) {
+    *handle = found->second;
+    return CUDA_SUCCESS;
+  }
+  auto function = std::make_unique<Function>();
+  function->table = kernel.table;
+  function->info = kernel.info;
+  function->max_dynamic_shared_bytes.store(kernel.max_dynamic_shared_bytes.load());
+  function->preferred_carveout.store(kernel.preferred_carveout.load());
+  function->kernel = kernel_handle;
+  function->context_handle = caller.context_handle;
+  *handle = caller.process->functions.Mint(std::move(function));
+  if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  kernel.functions[caller.context_handle.bits()] = *handle;
+  Command command(caller.session(), IdOf(InternalCommand::kKernelFunction));
+  command.body().Put(handle->bits());
+  command.body().Put(kernel_handle.bits());
+  return command.Post();
+}
+
+void DropModule(Process& process, Handle handle) {
+  const auto module = process.modules.Remove(handle);
+  if (module == nullptr) return;
+  process.globals.DropModule(handle.bits());
+  const MutexLock lock(module->mutex);
+  for (const auto& [index, function] : module->functions) process.functions.Remove(function);
+}
+
+void DropLibrary(Process& process, Handle handle) {
+  const auto library = process.libraries.Remove(handle);
+  if (library == nullptr) return;
+  process.managed().DropVariablesOf(handle.bits());
+  process.globals.DropModule(handle.bits());
+  const MutexLock lock(library->mutex);
+  for (const auto& [index, kernel_handle] : library->kernels) {
+    const auto kernel = process.kernels.Remove(kernel_handle);
+    if (kernel == nullptr) continue;
+    const MutexLock kernel_lock(kernel->mutex);
+    for (const auto& [context, function] : kernel->functions) process.functions.Remove(function);
+  }
+  for (const auto& [context, module] : library->modules) DropModule(process, module);
+}
+
+}  // namespace farwarp::client

@@ -1,0 +1,161 @@
+#include "client/driver/stream/callbacks.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <memory>
+#include <new>
+
+#include "client/driver/copy/copy_geometry.h"
+#include "client/driver/process.h"
+#include "client/session/command.h"
+#include "farwarp/wire/internal_command.h"
+
+namespace farwarp::client {
+
+using wire::IdOf;
+using wire::InternalCommand;
+
+Callbacks::~Callbacks() {
+  {
+    const MutexLock lock(mutex_);
+    if (!started_) return;
+    stopping_ = true;
+    reached_cv_.NotifyAll();
+  }
+  pthread_join(thread_, nullptr);
+}
+
+bool Callbacks::Start() {
+  if (started_) return true;
+  // The application's signals stay with its own threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  started_ = pthread_create(&thread_, nullptr, RunThread, this) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return started_;
+}
+
+CUresult Callbacks::Keep(Entry entry, std::uint64_t* number) {
+  const MutexLock lock(mutex_);
+  if (!Start()) return CUDA_ERROR_OUT_OF_MEMORY;
+  entry.kept = true;
+  *number = next_++;
+  waiting_[*number] = entry;
+  return CUDA_SUCCESS;
+}
+
+void Callbacks::Retire(std::vector<std::uint64_t> numbers) {
+  bool idle = true;
+  process_.contexts.ForEach([&](wire::Handle, Context& context) {
+    if (context.alive.load() && !context.work.idle()) idle = false;
+  });
+  const MutexLock lock(mutex_);
+  retired_.insert(retired_.end(), numbers.begin(), numbers.end());
+  if (!idle) return;
+  for (const std::uint64_t number : retired_) waiting_.erase(number);
+  retired_.clear();
+}
+
+void Callbacks::Fetch(std::uint64_t number, const Entry& entry) noexcept {
+  const auto bytes = static_cast<std::size_t>(*CopyBytes(entry.extent));
+  const void* data = reinterpret_cast<const void*>(entry.from.address);
+  std::unique_ptr<std::byte[]> packed;
+  if (!IsDense(entry.from, entry.extent)) {
+    packed.reset(new (std::nothrow) std::byte[bytes]);
+    if (packed != nullptr) PackRows(entry.from, entry.extent, packed.get());
+    data = packed.get();
+  }
+  Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
+  command.body().Put(number);
+  // Without memory the copy keeps what it had; the program is out of memory anyway.
+  if (data != nullptr) command.AttachBulk(wire::kFetchedBit | number, data, bytes);
+  static_cast<void>(command.Post());
+}
+
+CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
+  std::uint64_t number;
+  {
+    const MutexLock lock(mutex_);
+    if (!Start()) return CUDA_ERROR_OUT_OF_MEMORY;
+    number = next_++;
+    waiting_[number] = entry;
+    pending_.fetch_add(1, std::memory_order_release);
+  }
+  CUresult result;
+  {
+    Command command(process_.session(), IdOf(InternalCommand::kHostFunction));
+    command.body().PutPointer(use.wire);
+    command.body().Put(number);
+    use.context->work.Begin(use.beside_legacy());
+    result = command.Post();
+  }
+  if (result != CUDA_SUCCESS) {
+    const MutexLock lock(mutex_);
+    if (waiting_.erase(number) != 0) pending_.fetch_sub(1, std::memory_order_release);
+  }
+  return result;
+}
+
+void Callbacks::Reached(std::uint64_t number) {
+  const MutexLock lock(mutex_);
+  reached_.push_back(number);
+  reached_cv_.NotifyOne();
+}
+
+namespace {
+thread_local bool on_thread = false;
+}  // namespace
+
+bool Callbacks::OnThread() noexcept {
+  return on_thread;
+}
+
+void* Callbacks::RunThread(void* self) {
+  on_thread = true;
+  static_cast<Callbacks*>(self)->Run();
+  return nullptr;
+}
+
+void Callbacks::Run() noexcept {
+  for (;;) {
+    Entry entry;
+    std::uint64_t number;
+    {
+      const MutexLock lock(mutex_);
+      while (reached_.empty() && !stopping_) reached_cv_.Wait(mutex_);
+      if (reached_.empty()) return;
+      number = reached_.front();
+      reached_.pop_front();
+      const auto found = waiting_.find(number);
+      if (found == waiting_.end()) continue;
+      entry = found->second;
+      if (!entry.kept) waiting_.erase(found);
+    }
+    if (entry.task == Task::kFetch) {
+      Fetch(number, entry);
+      continue;
+    }
+    if (entry.task == Task::kCopy) {
+      CopyRows(entry.from, entry.to, entry.extent);
+    } else if (entry.function != nullptr) {
+      entry.function(entry.data);
+    } else {
+      entry.callback(entry.stream, CUDA_SUCCESS, entry.data);
+    }
+    pending_.fetch_sub(1, std::memory_order_release);
+    // The stream may go on.
+    try {
+      Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
+      command.DespiteContextError();
+      command.body().Put(number);
+      static_cast<void>(command.Post());
+    } catch (...) {
+      // The stream would wait for ever.
+      process_.session().FailForWantOfMemory();
+    }
+  }
+}
+
+}  // namespace farwarp::client
