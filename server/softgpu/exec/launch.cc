@@ -556,7 +556,7 @@ Fault Run(const LaunchRequest& request, WorkerPool& pool) {
   if (Status status = SetClusters(request, info, grid); !status.ok())
     return Impossible(request, status.message());
   grid.threads = static_cast<uint32_t>(threads);
-  grid.shared_bytes = info.static_shared_bytes + request.dynamic_shared_bytes;
+  grid.shared_bytes = grid.kernel->static_shared_bytes + request.dynamic_shared_bytes;
   if (grid.kernel->reserved_shared) {
     grid.reserved_offset = (grid.shared_bytes + kSharedAlign - 1) / kSharedAlign * kSharedAlign;
     grid.shared_bytes = grid.reserved_offset + kReservedSharedBytes;

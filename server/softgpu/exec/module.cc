@@ -10,6 +10,7 @@
 #include "server/softgpu/memory/address_space.h"
 #include "server/softgpu/ptx/lexer.h"
 #include "server/softgpu/ptx/parser.h"
+#include "server/softgpu/ptx/scan.h"
 
 namespace farwarp::softgpu {
 namespace {
@@ -27,6 +28,15 @@ struct Kernel::State {
   ModuleImpl* module = nullptr;
   KernelInfo info;
   const FunctionAst* function = nullptr;  // In the module's AST.
+  // Scans the body's declarations; true if they tell what the kernel takes.
+  bool Scan() {
+    std::call_once(scan_once, [this] { ScanOnce(); });
+    return scanned;
+  }
+  void ScanOnce();
+
+  std::once_flag scan_once;
+  bool scanned = false;
   mutable std::once_flag once;
   mutable Status status;
   mutable std::unique_ptr<DecodedKernel> decoded;
@@ -104,6 +114,17 @@ class ModuleImpl : public ModuleSymbols {
     return result->second;
   }
 
+  // What the declarations of a kernel's body say of it, and whether that is all there is to say.
+  // Callers hold decode_mutex().
+  BodyFigures Scan(const FunctionAst& kernel) {
+    BodyFigures figures = ScanBody(units_[kernel.unit].text, kernel);
+    if (shared_elsewhere_ == Shared::kUnknown) shared_elsewhere_ = LookForShared();
+    if (shared_elsewhere_ == Shared::kSized ||
+        (shared_elsewhere_ == Shared::kUnsized && figures.shared_bytes % 16 != 0))
+      figures.certain = false;  // It depends on what the kernel uses of it.
+    return figures;
+  }
+
   bool used(size_t input) const { return units_[input].used; }
 
   size_t bodies_read() {
@@ -116,6 +137,25 @@ class ModuleImpl : public ModuleSymbols {
   std::vector<Global> globals;
 
  private:
+  // Shared memory that is not declared in a kernel's own body.
+  enum class Shared { kUnknown, kNone, kUnsized, kSized };
+  Shared LookForShared() const {
+    Shared found = Shared::kNone;
+    for (const Unit& unit : units_) {
+      for (const Variable& variable : unit.ast.variables) {
+        if (variable.space != Space::kShared) continue;
+        if (variable.bytes != 0) return Shared::kSized;
+        found = Shared::kUnsized;
+      }
+      for (const FunctionAst& function : unit.ast.functions) {
+        if (function.is_entry || !function.has_body) continue;
+        const BodyFigures figures = ScanBody(unit.text, function);
+        if (!figures.certain || figures.shared_bytes != 0) return Shared::kSized;
+      }
+    }
+    return found;
+  }
+
   struct Names {
     std::unordered_map<std::string_view, const FunctionAst*> functions;
     std::unordered_map<std::string_view, const Variable*> variables;
@@ -392,6 +432,7 @@ class ModuleImpl : public ModuleSymbols {
   std::unordered_map<const FunctionAst*, uint64_t> code_;
   uint64_t code_window_ = 0;
   uint64_t const_bytes_ = 0;
+  Shared shared_elsewhere_ = Shared::kUnknown;
 };
 
 Kernel::Kernel(ModuleImpl* module, KernelInfo info, const FunctionAst& function)
@@ -402,8 +443,23 @@ Kernel::Kernel(ModuleImpl* module, KernelInfo info, const FunctionAst& function)
 }
 Kernel::~Kernel() = default;
 
+void Kernel::State::ScanOnce() {
+  const std::lock_guard lock(module->decode_mutex());
+  const BodyFigures figures = module->Scan(*function);
+  scanned = figures.certain;
+  if (!scanned) return;
+  info.static_shared_bytes = static_cast<uint32_t>(figures.shared_bytes);
+  info.local_bytes = AlignUp(figures.local_bytes, 16);
+  info.registers = std::clamp(figures.registers, 8u, 255u);
+}
+
+Status Kernel::Measure() const {
+  return state_->Scan() ? Status::Ok() : Prepare();
+}
+
 Status Kernel::Prepare() const {
-  std::call_once(state_->once, [this] {
+  const bool scanned = state_->Scan();
+  std::call_once(state_->once, [this, scanned] {
     const std::lock_guard lock(state_->module->decode_mutex());
     auto decoded = DecodeKernel(*state_->function, *state_->module);
     if (!decoded.ok()) {
@@ -411,6 +467,7 @@ Status Kernel::Prepare() const {
       return;
     }
     state_->decoded = std::move(*decoded);
+    if (scanned) return;
     state_->info.static_shared_bytes = state_->decoded->static_shared_bytes;
     state_->info.local_bytes = state_->decoded->local_bytes;
     state_->info.registers = std::min(255u, std::max(8u, state_->decoded->registers));

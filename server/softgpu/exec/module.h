@@ -53,10 +53,10 @@ struct KernelInfo {
   std::string name;
   std::vector<KernelParam> params;
   uint32_t param_bytes = 0;          // Size of the parameter buffer.
-  uint32_t static_shared_bytes = 0;  // Exact after Prepare(), else from a scan of the body.
-  uint64_t local_bytes = 0;          // Per thread; exact after Prepare(), else from a scan.
+  uint32_t static_shared_bytes = 0;  // After Measure() or Prepare(), as the next two.
+  uint64_t local_bytes = 0;          // Per thread, of the kernel's own variables.
   uint64_t const_bytes = 0;          // .const variables of the module.
-  uint32_t registers = 0;            // Approximate count of 32-bit registers; after Prepare().
+  uint32_t registers = 0;            // Approximate count of 32-bit registers, of the kernel's own.
   uint32_t max_threads = 1024;       // Per block, after .maxntid and .reqntid.
   Dim3 reqntid{0, 0, 0};             // Zeros: not given.
   Dim3 maxntid{0, 0, 0};             // Zeros: not given.
@@ -102,8 +102,10 @@ class Kernel {
   // Decodes the body and everything it calls, once; later calls return the first result. Errors
   // read "ptx:LINE:COLUMN: what, near 'text'".
   Status Prepare() const;
-  // Name, parameters and limits. Returns the exact figures once Prepare() succeeded. The reference
-  // stays valid, but its contents are those of the moment the call was made.
+  // Finds out what the kernel takes of a multiprocessor: from its declarations if these say all,
+  // and else as Prepare() does. Prepare() changes none of the figures.
+  Status Measure() const;
+  // Name, parameters and limits; what the kernel takes once Measure() or Prepare() succeeded.
   const KernelInfo& info() const;
 
   // Engine internals: the decoded form, nullptr until Prepare() succeeded.

@@ -122,6 +122,7 @@ struct FunctionAst {
   bool explicit_cluster = false;
   Token at;
   size_t body_offset = 0;  // Behind the '{'
+  size_t body_end = 0;     // Behind the '}'
   uint32_t body_line = 0;
   size_t body_line_start = 0;
 

@@ -140,6 +140,7 @@ class ModuleParser : public ParserBase {
     function.body_line = lexer_.line();
     function.body_line_start = lexer_.line_start();
     if (!lexer_.SkipBraces()) return Fail(token_, "function without an end");
+    function.body_end = lexer_.offset();
     module_.functions.push_back(std::move(function));
     Advance();
   }

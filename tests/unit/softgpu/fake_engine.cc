@@ -55,6 +55,9 @@ Kernel::Kernel(ModuleImpl*, KernelInfo info, const FunctionAst& function) : stat
   state_->broken = !function.has_body;
 }
 Kernel::~Kernel() = default;
+Status Kernel::Measure() const {
+  return Prepare();
+}
 Status Kernel::Prepare() const {
   if (state_->broken) return Status::Invalid("ptx:7:3: unknown opcode, near 'frob.u32'");
   state_->prepared = true;

@@ -17,7 +17,7 @@ CUresult CallFunction(CUfunction handle, Body&& body) noexcept {
 }
 
 CUresult Ready(const Function& function) {
-  const farwarp::Status ready = function.kernel().Prepare();
+  const farwarp::Status ready = function.kernel().Measure();
   if (ready.ok()) return CUDA_SUCCESS;
   FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
   return CUDA_ERROR_INVALID_PTX;

@@ -230,7 +230,7 @@ int MaxDynamicShared(const KernelInfo& info, const FunctionSettings& settings) {
 
 CUresult KernelAttribute(const Kernel& kernel, const FunctionSettings& settings,
                          const Device& device, CUfunction_attribute attribute, int* value) {
-  if (const Status ready = kernel.Prepare(); !ready.ok()) {
+  if (const Status ready = kernel.Measure(); !ready.ok()) {
     FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
     return CUDA_ERROR_INVALID_PTX;
   }
