@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "server/softgpu/warp/decoded.h"
 #include "tests/ptx/case_file.h"
 
 namespace farwarp::softgpu {
@@ -24,6 +25,14 @@ std::vector<std::string> CasePaths() {
 
 class PtxCase : public testing::TestWithParam<std::string> {};
 
+// What was told before the body was read is what the body takes.
+void ExpectScanAgrees(const Kernel& kernel) {
+  const DecodedKernel& decoded = *kernel.decoded();
+  EXPECT_EQ(kernel.info().static_shared_bytes, decoded.static_shared_bytes);
+  EXPECT_EQ(kernel.info().registers, std::clamp(decoded.registers, 8u, 255u));
+  EXPECT_EQ(kernel.info().local_bytes, decoded.local_bytes);
+}
+
 // Loads the case and, unless it is to be refused, runs it and compares.
 void RunCase(const std::string& path, uint64_t seed) {
   const CaseFile c = ReadCase(path);
@@ -43,6 +52,7 @@ void RunCase(const std::string& path, uint64_t seed) {
     return;
   }
   ASSERT_TRUE(prepared.ok()) << prepared.message();
+  ExpectScanAgrees(*kernel);
 
   const DeviceWords in(c.in.size() + 1, 0);
   const DeviceWords out(c.out.size() + kMargin, kPoison);

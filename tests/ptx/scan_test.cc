@@ -119,5 +119,87 @@ TEST(Scan, TextThatIsHardToScanTakesTheBody) {
                 {9, 32, 0}, 1);
 }
 
+TEST(Scan, AnySpaceAndNoSpaceSeparate) {
+  ExpectFigures(
+      ".visible .entry k() {\v.reg .b32 %r<9>;\f.shared .b8 a[3];.shared .b8 b[2];\r\n"
+      "label:.local .b8 c[4];\n{.shared .b8 d;}\n st.shared.u8 [a], 1; ret; }\n",
+      {9, 6, 16}, 0);
+}
+
+// A scan that trusted the last line would count what is text.
+TEST(Scan, TextBehindQuotesTakesTheBody) {
+  ExpectFigures(R"(
+.visible .entry k() {
+  .reg .b32 %r<9>;
+  .pragma "nounroll"; .shared .b8 a[4];
+  .pragma ".shared .b8 no[100];";
+  st.shared.u32 [a], %r1;
+  ret;
+}
+)",
+                {9, 4, 0}, 1);
+}
+
+TEST(Scan, UnsizedMemoryInTheBodyTakesTheBody) {
+  ExpectFigures(R"(
+.visible .entry k() {
+  .reg .b32 %r<9>;
+  .shared .b8 a[3];
+  .shared .align 16 .b8 dynamic[];
+  st.shared.u32 [dynamic], %r1;
+  ret;
+}
+)",
+                {9, 16, 0}, 1);
+}
+
+// What is more than a kernel may have is refused when it is asked for, as it ever was, and the
+// figures are no numbers to compute with.
+TEST(Scan, TooMuchIsRefusedWhereItStands) {
+  const auto refused = [](const std::string& declaration) {
+    const std::string text =
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() {\n" + declaration +
+        "\nret;\n}\n";
+    TestPlacer placer;
+    auto module = Module::Load(text, placer, nullptr);
+    EXPECT_TRUE(module.ok()) << declaration;
+    if (!module.ok()) return std::string();
+    const Status status = (*module)->FindKernel("k")->Measure();
+    EXPECT_FALSE(status.ok()) << declaration;
+    EXPECT_EQ((*module)->FindKernel("k")->Prepare().message(), status.message());
+    return status.message();
+  };
+  for (const char* declaration :
+       {".shared .b8 a[1048577];", ".shared .b8 a[3000000000];", ".local .b8 a[524289];",
+        ".shared .b8 a[4294967296][4294967296];", ".reg .b32 %r<1048577>;",
+        ".reg .b32 %r<1048576>, %s;", ".reg %r<3>;", ".shared .b8 a[4]", ".local a[4];"}) {
+    const std::string message = refused(declaration);
+    EXPECT_EQ(message.rfind("ptx:", 0), 0u) << declaration << ": " << message;
+  }
+}
+
+// Texts that make the same bytes be looked at again and again would take hours.
+TEST(Scan, NoTextTakesLong) {
+  constexpr size_t kBytes = size_t{8} << 20;
+  const auto repeat = [](std::string_view part) {
+    std::string text;
+    while (text.size() < kBytes) text += part;
+    return text;
+  };
+  for (const std::string& body :
+       {repeat(".reg .b32 a;\n"), repeat(".reg .b32 a;"), repeat(".local "),
+        repeat(".shared .b8 a,"), repeat(".shared .b8 a[1] = {1};\n"), repeat("//.shared\n"),
+        repeat("a:.reg"), repeat("ld.shared.b32 a, b;"), repeat(".pragma \"x\";\n.local"),
+        ".shared .b8 a[1] = " + std::string(kBytes, '{')}) {
+    TestPlacer placer;
+    std::string text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() {\n";
+    text.append(body).append("\nret;\n}\n");
+    auto module = Module::Load(text, placer, nullptr);
+    if (!module.ok()) continue;
+    // Whether it can be told is another matter.
+    static_cast<void>((*module)->FindKernel("k")->Measure());
+  }
+}
+
 }  // namespace
 }  // namespace farwarp::softgpu

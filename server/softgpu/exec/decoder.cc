@@ -31,7 +31,10 @@ Status FunctionDecoder::Finish() {
   out_.frame_bytes = static_cast<uint32_t>(constants + image_.size());
   out_.constant_image = std::move(image_);
   out_.local_bytes = static_cast<uint32_t>(local_bytes_);
-  kernel_.registers = std::max(kernel_.registers, registers32_);
+  if (number_ == 0) {
+    kernel_.registers = registers32_;
+    kernel_.local_bytes = AlignUp(own_local_bytes_, 16);
+  }
   kernel_.functions[number_] = std::move(out_);
   return Status::Ok();
 }
@@ -74,7 +77,6 @@ Result<std::unique_ptr<DecodedKernel>> DecodeKernel(const FunctionAst& function,
   kernel->static_shared_bytes = static_cast<uint32_t>(
       build.dynamic_in_code.empty() && build.dynamic_constants.empty() ? build.shared_bytes
                                                                        : dynamic);
-  kernel->local_bytes = kernel->functions[0].local_bytes;
   FARWARP_RETURN_IF_ERROR(MeasureStack(*kernel));
   return kernel;
 }

@@ -15,6 +15,10 @@
 
 namespace farwarp::softgpu {
 
+// Of one function and of one kernel: what declares more is refused.
+inline constexpr uint64_t kMaxLocalBytes = uint64_t{512} << 10;
+inline constexpr uint64_t kMaxSharedBytes = uint64_t{1} << 20;
+
 // Names are looked up as the function `from` sees them: the texts of a linked module may each have
 // a symbol of one name.
 class ModuleSymbols {

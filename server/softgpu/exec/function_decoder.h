@@ -17,8 +17,6 @@
 namespace farwarp::softgpu {
 
 inline constexpr uint64_t kMaxFrameBytes = uint64_t{64} << 20;
-inline constexpr uint64_t kMaxLocalBytes = uint64_t{512} << 10;
-inline constexpr uint64_t kMaxSharedBytes = uint64_t{1} << 20;
 
 inline uint32_t RegisterBytes(Type type) {
   return type == Type::kPred ? 4 : std::max(2u, TypeBytes(type));
@@ -157,6 +155,9 @@ class FunctionDecoder {
         end = AlignUp(end, std::max(1u, variable.align));
         placed_[i] = {Place::kLocal, end, false};
         end += variable.bytes;
+        if (variable.space != Space::kParam)
+          own_local_bytes_ =
+              AlignUp(own_local_bytes_, std::max(1u, variable.align)) + variable.bytes;
         if (end > kMaxLocalBytes) return Error(variable.at, "too much local memory");
       }
       ends[scope] = end;
@@ -486,7 +487,8 @@ class FunctionDecoder {
   size_t temps_used_ = 0;
   uint64_t frame_bytes_ = 0;
   uint64_t local_bytes_ = 0;
-  uint64_t param_bytes_ = 0;  // Of an entry.
+  uint64_t own_local_bytes_ = 0;  // Without arguments and results of calls.
+  uint64_t param_bytes_ = 0;      // Of an entry.
   uint32_t registers32_ = 0;
   std::string error_;
 };

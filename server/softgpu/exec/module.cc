@@ -1,6 +1,7 @@
 #include "server/softgpu/exec/module.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -40,6 +41,8 @@ struct Kernel::State {
   mutable std::once_flag once;
   mutable Status status;
   mutable std::unique_ptr<DecodedKernel> decoded;
+  // The same once it is complete: others may ask for it while it is being prepared.
+  mutable std::atomic<const DecodedKernel*> published{nullptr};
 };
 
 // The module's texts and what the index pass found in them. Names without linkage are those of one
@@ -122,6 +125,8 @@ class ModuleImpl : public ModuleSymbols {
     if (shared_elsewhere_ == Shared::kSized ||
         (shared_elsewhere_ == Shared::kUnsized && figures.shared_bytes % 16 != 0))
       figures.certain = false;  // It depends on what the kernel uses of it.
+    if (figures.shared_bytes > kMaxSharedBytes || figures.local_bytes > kMaxLocalBytes)
+      figures.certain = false;  // The decoder says where it is too much.
     return figures;
   }
 
@@ -467,10 +472,12 @@ Status Kernel::Prepare() const {
       return;
     }
     state_->decoded = std::move(*decoded);
-    if (scanned) return;
-    state_->info.static_shared_bytes = state_->decoded->static_shared_bytes;
-    state_->info.local_bytes = state_->decoded->local_bytes;
-    state_->info.registers = std::min(255u, std::max(8u, state_->decoded->registers));
+    if (!scanned) {
+      state_->info.static_shared_bytes = state_->decoded->static_shared_bytes;
+      state_->info.local_bytes = state_->decoded->local_bytes;
+      state_->info.registers = std::clamp(state_->decoded->registers, 8u, 255u);
+    }
+    state_->published.store(state_->decoded.get(), std::memory_order_release);
   });
   return state_->status;
 }
@@ -478,7 +485,7 @@ const KernelInfo& Kernel::info() const {
   return state_->info;
 }
 const DecodedKernel* Kernel::decoded() const {
-  return state_->decoded.get();
+  return state_->published.load(std::memory_order_acquire);
 }
 
 Status CheckText(std::string_view ptx) {

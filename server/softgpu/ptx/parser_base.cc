@@ -102,7 +102,7 @@ Variable ParserBase::ParseVariable(Space space) {
     }
     const uint64_t dimension = ExpectInteger();
     Expect(']');
-    if (dimension > kMaxVariableBytes || count * dimension > kMaxVariableBytes)
+    if (dimension > kMaxVariableBytes / std::max<uint64_t>(1, count))
       Fail(variable.at, "array is too large");
     count *= dimension;
   }

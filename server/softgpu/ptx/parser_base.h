@@ -12,6 +12,7 @@
 namespace farwarp::softgpu {
 
 inline constexpr uint64_t kMaxVariableBytes = uint64_t{1} << 32;
+inline constexpr uint64_t kMaxRegisters = uint64_t{1} << 20;  // Of a function.
 
 class ParserBase {
  public:

@@ -9,7 +9,6 @@
 namespace farwarp::softgpu {
 namespace {
 
-constexpr size_t kMaxRegisters = 1u << 20;
 constexpr size_t kMaxInstructions = 1u << 22;
 constexpr size_t kMaxPrototypes = 1u << 16;
 constexpr int kMaxScopes = 64;
@@ -187,6 +186,7 @@ class BodyParser : public ParserBase {
       if (type == Type::kNone) return Fail(token_, "unknown type");
       Advance();
     }
+    if (type == Type::kNone && !failed()) return Fail(token_, "register without a type");
     do {
       const Token at = token_;
       const std::string_view name = ExpectIdent("a register");

@@ -85,10 +85,10 @@ struct DecodedKernel {
   std::vector<SourceNote> notes;  // Ascending.
   uint32_t static_shared_bytes = 0;
   bool reserved_shared = false;  // Asks where the memory is that hardware keeps for the toolkit.
-  uint64_t local_bytes = 0;      // Of the kernel alone.
+  uint64_t local_bytes = 0;      // Of the kernel's own variables.
   uint64_t stack_bytes = 0;      // Of the kernel and the deepest calls, those of recursion once.
   bool open_stack = false;  // Recursion or alloca: a launch gives what the context's limit says.
-  uint32_t registers = 0;   // 32-bit registers of the largest function, approximately.
+  uint32_t registers = 0;   // 32-bit registers of the kernel's own, approximately.
 };
 
 }  // namespace farwarp::softgpu
