@@ -16,11 +16,15 @@ CUresult CallFunction(CUfunction handle, Body&& body) noexcept {
   });
 }
 
-CUresult Ready(const Function& function) {
-  const farwarp::Status ready = function.kernel().Measure();
-  if (ready.ok()) return CUDA_SUCCESS;
-  FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
+CUresult CodeResult(const farwarp::Status& status) {
+  if (status.ok()) return CUDA_SUCCESS;
+  FARWARP_LOG(kError, "softgpu: %s", status.message().c_str());
   return CUDA_ERROR_INVALID_PTX;
+}
+
+// For questions about what the kernel takes.
+CUresult Ready(const Function& function) {
+  return CodeResult(function.kernel().Measure());
 }
 
 KernelUse UseOf(const Function& function) {
@@ -127,7 +131,8 @@ CUresult cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction function) {
   });
 }
 CUresult cuFuncLoad(CUfunction function) {
-  return CallFunction(function, [](Function& found) { return Ready(found); });
+  return CallFunction(function,
+                      [](Function& found) { return CodeResult(found.kernel().Prepare()); });
 }
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* numBlocks, CUfunction func, int blockSize,

@@ -23,6 +23,13 @@ Status CheckTarget(const Kernel& kernel, int sm) {
                          ", newer than the sm_" + std::to_string(sm) + " it is compiled for");
 }
 
+CUresult Measured(const Kernel& kernel) {
+  const Status measured = kernel.Measure();
+  if (measured.ok()) return CUDA_SUCCESS;
+  FARWARP_LOG(kError, "softgpu: %s", measured.message().c_str());
+  return CUDA_ERROR_INVALID_PTX;
+}
+
 std::string Describe(const KernelInfo& info) {
   return "kernel " + info.name + ": " + std::to_string(info.registers) + " registers, " +
          std::to_string(info.static_shared_bytes) + " bytes of shared memory, " +
@@ -230,10 +237,7 @@ int MaxDynamicShared(const KernelInfo& info, const FunctionSettings& settings) {
 
 CUresult KernelAttribute(const Kernel& kernel, const FunctionSettings& settings,
                          const Device& device, CUfunction_attribute attribute, int* value) {
-  if (const Status ready = kernel.Measure(); !ready.ok()) {
-    FARWARP_LOG(kError, "softgpu: %s", ready.message().c_str());
-    return CUDA_ERROR_INVALID_PTX;
-  }
+  if (const CUresult measured = Measured(kernel); measured != CUDA_SUCCESS) return measured;
   const KernelInfo& info = kernel.info();
   switch (attribute) {
     case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
@@ -291,6 +295,7 @@ CUresult SetKernelAttribute(const Kernel& kernel, FunctionSettings& settings,
                             CUfunction_attribute attribute, int value) {
   switch (attribute) {
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: {
+      if (const CUresult measured = Measured(kernel); measured != CUDA_SUCCESS) return measured;
       const int most = kSharedPerBlockOptin - static_cast<int>(kernel.info().static_shared_bytes);
       if (value < 0 || value > most) return CUDA_ERROR_INVALID_VALUE;
       settings.max_dynamic_shared = value;
