@@ -439,6 +439,15 @@ CUresult Graphs::CheckEvent(CUevent event) {
   return events_.count(event) != 0 ? CUDA_ERROR_CAPTURED_EVENT : CUDA_SUCCESS;
 }
 
+CUresult Graphs::RefuseCaptured(CUevent event) {
+  if (!capturing()) return CUDA_SUCCESS;
+  const MutexLock lock(mutex_);
+  const auto found = events_.find(event);
+  if (found == events_.end()) return CUDA_SUCCESS;
+  Invalidate(found->second.capture);
+  return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
 void Graphs::ForgetStream(CUstream stream) {
   if (!capturing()) return;
   const MutexLock lock(mutex_);

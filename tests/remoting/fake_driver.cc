@@ -527,6 +527,13 @@ void FillStreams(server::driver::Table& t) {
     reinterpret_cast<FakeEvent*>(event)->at = world->given;
     return result;
   };
+  t.cuCtxRecordEvent = [](CUcontext context, CUevent event) {
+    const std::lock_guard lock(world->mutex);
+    auto* fake = reinterpret_cast<FakeContext*>(context);
+    reinterpret_cast<FakeEvent*>(event)->at = world->legacy[fake];
+    return CUDA_SUCCESS;
+  };
+  t.cuCtxWaitEvent = [](CUcontext, CUevent) { return CUDA_SUCCESS; };  // One queue.
   t.cuEventQuery = [](CUevent event) {
     const std::lock_guard lock(world->mutex);
     if (Current() != nullptr && Current()->failed != CUDA_SUCCESS) return Current()->failed;

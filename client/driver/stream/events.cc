@@ -1,5 +1,5 @@
-// cuEvent*: created, recorded and destroyed without a reply; only asking and waiting cost a round
-// trip.
+// cuEvent*, and events of whole contexts: created, recorded and destroyed without a reply; only
+// asking and waiting cost a round trip.
 #include <memory>
 
 #include "client/custom.h"
@@ -38,6 +38,28 @@ CUresult Record(CUevent event, CUstream stream, unsigned flags, NullStream null)
   command.body().PutPointer(use.wire);
   command.body().Put(static_cast<std::uint32_t>(flags));
   caller.process->arrivals().NoteRecord(wire::FromPointer(event).bits(), use);
+  return command.Post();
+}
+
+// The context that an event of a whole context names, which need not be the calling thread's.
+CUresult LiveContext(const Caller& caller, CUcontext context) {
+  const Context* record = caller.process->contexts.Find(wire::FromPointer(context));
+  if (record == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  return record->alive.load(std::memory_order_acquire) ? CUDA_SUCCESS
+                                                       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUresult PostOfContext(const Caller& caller, InternalCommand what, CUcontext context,
+                       CUevent event) {
+  // An error is that context's, not the calling thread's current one's.
+  const TravelIn travel(wire::FromPointer(context));
+  Command command(caller.session(), IdOf(what));
+  command.body().PutPointer(context);
+  command.body().PutPointer(event);
+  // What it comes after is not followed stream by stream.
+  if (what == InternalCommand::kRecordContextEvent) {
+    caller.process->arrivals().NoteUnknownRecord(wire::FromPointer(event).bits());
+  }
   return command.Post();
 }
 
@@ -136,6 +158,34 @@ CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int f
 }
 CUresult cuEventRecordWithFlags_ptsz(CUevent hEvent, CUstream hStream, unsigned int flags) {
   return Record(hEvent, hStream, flags, NullStream::kPerThread);
+}
+CUresult cuCtxRecordEvent(CUcontext hCtx, CUevent hEvent) {
+  FARWARP_ENTER(caller);
+  if (const CUresult result = LiveContext(caller, hCtx); result != CUDA_SUCCESS) return result;
+  Event* record = caller.process->events.Find(hEvent);
+  if (record == nullptr || record->context_handle.bits() != wire::FromPointer(hCtx).bits()) {
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  graph::Graphs& graphs = caller.process->graphs();
+  if (const CUresult captured = graphs.CheckContext(hCtx); captured != CUDA_SUCCESS) {
+    return captured;
+  }
+  graphs.ForgetEvent(hEvent);  // Whatever capture it was recorded in before.
+  record->recorded.store(true, std::memory_order_relaxed);
+  return PostOfContext(caller, InternalCommand::kRecordContextEvent, hCtx, hEvent);
+}
+CUresult cuCtxWaitEvent(CUcontext hCtx, CUevent hEvent) {
+  FARWARP_ENTER(caller);
+  if (const CUresult result = LiveContext(caller, hCtx); result != CUDA_SUCCESS) return result;
+  const Event* record = caller.process->events.Find(hEvent);
+  if (record == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  graph::Graphs& graphs = caller.process->graphs();
+  const CUresult of_event = graphs.RefuseCaptured(hEvent);
+  const CUresult of_context = graphs.CheckContext(hCtx);
+  if (of_event != CUDA_SUCCESS) return of_event;
+  if (of_context != CUDA_SUCCESS) return of_context;
+  if (!record->recorded.load(std::memory_order_relaxed)) return CUDA_SUCCESS;
+  return PostOfContext(caller, InternalCommand::kContextWaitEvent, hCtx, hEvent);
 }
 CUresult cuEventQuery(CUevent hEvent) {
   return Ask(hEvent, InternalCommand::kQueryEvent);

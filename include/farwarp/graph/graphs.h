@@ -199,6 +199,9 @@ class Graphs {
   CUresult CheckContext(CUcontext context) EXCLUDES(mutex_);
   // For questions about an event: an error if it was last recorded in a capture under way.
   CUresult CheckEvent(CUevent event) EXCLUDES(mutex_);
+  // For waits that cannot become nodes: an error, which ends the capture, if the event was last
+  // recorded in one under way.
+  CUresult RefuseCaptured(CUevent event) EXCLUDES(mutex_);
   // The stream or event is being destroyed.
   void ForgetStream(CUstream stream) EXCLUDES(mutex_);
   void ForgetEvent(CUevent event) EXCLUDES(mutex_);

@@ -32,6 +32,8 @@ enum class InternalCommand : std::uint32_t {
   kSetLimit = 0x10017,                // limit:i32 value:u64 — asks
   kSetCacheConfig = 0x10018,          // config:i32
   kResetPersistingL2Cache = 0x1001b,  // (current context)
+  kRecordContextEvent = 0x1001c,      // context:handle event:handle
+  kContextWaitEvent = 0x1001d,        // context:handle event:handle
 
   // Device memory: ranges of the address window, and the credit that pays for them.
   kMapRange = 0x10020,       // vgpu:u32 address:u64 bytes:u64

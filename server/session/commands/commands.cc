@@ -60,6 +60,8 @@ std::span<const InternalHandler> InternalHandlers() {
       FARWARP_HANDLER(CreateEvent),
       FARWARP_HANDLER(DestroyEvent),
       FARWARP_HANDLER(RecordEvent),
+      FARWARP_HANDLER(RecordContextEvent),
+      FARWARP_HANDLER(ContextWaitEvent),
       FARWARP_HANDLER(QueryEvent),
       FARWARP_HANDLER(SynchronizeEvent),
       FARWARP_HANDLER(ElapsedTime),

@@ -81,6 +81,8 @@ void HandleStreamWaitEvent(Call& call);
 void HandleCreateEvent(Call& call);
 void HandleDestroyEvent(Call& call);
 void HandleRecordEvent(Call& call);
+void HandleRecordContextEvent(Call& call);
+void HandleContextWaitEvent(Call& call);
 void HandleQueryEvent(Call& call);
 void HandleSynchronizeEvent(Call& call);
 void HandleElapsedTime(Call& call);

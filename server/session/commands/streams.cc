@@ -81,6 +81,20 @@ void HandleRecordEvent(Call& call) {
                          : call.driver().cuEventRecordWithFlags(event, stream, flags));
 }
 
+void HandleRecordContextEvent(Call& call) {
+  auto* context = call.Resolve<CUcontext>(HandleKind::kContext);
+  auto* event = call.Resolve<CUevent>(HandleKind::kEvent);
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuCtxRecordEvent(context, event));
+}
+
+void HandleContextWaitEvent(Call& call) {
+  auto* context = call.Resolve<CUcontext>(HandleKind::kContext);
+  auto* event = call.Resolve<CUevent>(HandleKind::kEvent);
+  if (!Readable(call)) return;
+  call.Finish(call.driver().cuCtxWaitEvent(context, event));
+}
+
 void HandleQueryEvent(Call& call) {
   auto* event = call.Resolve<CUevent>(HandleKind::kEvent);
   if (!Readable(call)) return;

@@ -1,0 +1,133 @@
+// What is given to a whole context or by functions that are one line of proto/cuda/driver.toml
+// keeps the order and the rules of everything else: events of contexts, operations on memory in
+// streams.
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "client/custom.h"
+#include "tests/remoting/loop.h"
+
+namespace farwarp::tests {
+namespace {
+
+namespace cu = client::custom;
+
+std::atomic<CUevent> of_context{nullptr};  // Recorded last, by the driver's name.
+CUresult (*record_of_context)(CUcontext, CUevent) = nullptr;
+std::atomic<int> stream_waits{0};  // For that event: the server itself waits for others.
+std::atomic<int> context_waits{0};
+
+class Order : public testing::Test {
+ protected:
+  void SetUp() override {
+    // The table is the fake driver's own, not constant; nothing calls it before the commands below.
+    auto& table = const_cast<server::driver::Table&>(loop_.driver().table());
+    record_of_context = table.cuCtxRecordEvent;
+    table.cuCtxRecordEvent = [](CUcontext context, CUevent event) {
+      of_context = event;
+      return record_of_context(context, event);
+    };
+    table.cuStreamWaitEvent = [](CUstream, CUevent event, unsigned) {
+      if (event == of_context) ++stream_waits;
+      return CUDA_SUCCESS;
+    };
+    table.cuCtxWaitEvent = [](CUcontext, CUevent) { return ++context_waits, CUDA_SUCCESS; };
+    stream_waits = context_waits = 0;
+    of_context = nullptr;
+    ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context_, 0), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+    CUmodule module = nullptr;
+    ASSERT_EQ(cu::cuModuleLoadData(&module, ".version 9.0\n"), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuModuleGetFunction(&wait_, module, "wait"), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuEventCreate(&event_, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
+  }
+  void TearDown() override {
+    loop_.driver().OpenGate();
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+    cu::cuCtxSetCurrent(nullptr);
+  }
+
+  // Work that ends when the gate opens.
+  void Busy() {
+    ASSERT_EQ(cu::cuLaunchKernel(wait_, 1, 1, 1, 1, 1, 1, 0, stream_, nullptr, nullptr),
+              CUDA_SUCCESS);
+  }
+  void BeginCapture() {
+    ASSERT_EQ(cu::cuStreamBeginCapture_v2(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), CUDA_SUCCESS);
+  }
+  // Ends a capture that something above has made invalid.
+  void EndInvalid() {
+    CUgraph graph = nullptr;
+    EXPECT_EQ(cu::cuStreamEndCapture(stream_, &graph), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+  }
+
+  Loop loop_;
+  CUcontext context_ = nullptr;
+  CUfunction wait_ = nullptr;
+  CUstream stream_ = nullptr;
+  CUevent event_ = nullptr;
+};
+
+TEST_F(Order, AnEventOfAContextComesAfterItsWork) {
+  Busy();
+  loop_.TakeRoundTrips();
+  ASSERT_EQ(cu::cuCtxRecordEvent(context_, event_), CUDA_SUCCESS);
+  EXPECT_EQ(loop_.TakeRoundTrips(), 0u);
+  EXPECT_EQ(cu::cuEventQuery(event_), CUDA_ERROR_NOT_READY);
+  CUstream other = nullptr;
+  ASSERT_EQ(cu::cuStreamCreate(&other, CU_STREAM_DEFAULT), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamWaitEvent(other, event_, 0), CUDA_SUCCESS);
+  loop_.driver().OpenGate();
+  ASSERT_EQ(cu::cuEventSynchronize(event_), CUDA_SUCCESS);
+  EXPECT_EQ(stream_waits, 1);
+}
+
+TEST_F(Order, AContextWaitsForWhatWasRecordedOnly) {
+  ASSERT_EQ(cu::cuCtxWaitEvent(context_, event_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  EXPECT_EQ(context_waits, 0);
+  ASSERT_EQ(cu::cuEventRecord(event_, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxWaitEvent(context_, event_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  EXPECT_EQ(context_waits, 1);
+}
+
+TEST_F(Order, EventsOfContextsAreChecked) {
+  CUcontext second = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&second, 0, 0), CUDA_SUCCESS);
+  // Recorded in its own context only; waited for in any.
+  EXPECT_EQ(cu::cuCtxRecordEvent(second, event_), CUDA_ERROR_INVALID_HANDLE);
+  ASSERT_EQ(cu::cuCtxRecordEvent(context_, event_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxWaitEvent(second, event_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxRecordEvent(nullptr, event_), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_EQ(cu::cuCtxWaitEvent(nullptr, event_), CUDA_ERROR_INVALID_CONTEXT);
+  auto* no_event = reinterpret_cast<CUevent>(this);
+  EXPECT_EQ(cu::cuCtxRecordEvent(context_, no_event), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(cu::cuCtxWaitEvent(context_, no_event), CUDA_ERROR_INVALID_HANDLE);
+  ASSERT_EQ(cu::cuCtxDestroy_v2(second), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxWaitEvent(second, event_), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+}
+
+TEST_F(Order, EventsOfContextsEndCaptures) {
+  BeginCapture();
+  EXPECT_EQ(cu::cuCtxRecordEvent(context_, event_), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  EndInvalid();
+  BeginCapture();
+  EXPECT_EQ(cu::cuCtxWaitEvent(context_, event_), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  EndInvalid();
+  // An event of the capture ends it even where the context is another.
+  CUcontext second = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&second, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+  BeginCapture();
+  ASSERT_EQ(cu::cuEventRecord(event_, stream_), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxWaitEvent(second, event_), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  EndInvalid();
+  ASSERT_EQ(cu::cuCtxDestroy_v2(second), CUDA_SUCCESS);
+}
+
+}  // namespace
+}  // namespace farwarp::tests
