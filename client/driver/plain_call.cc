@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "client/driver/memory/managed.h"
 #include "client/driver/object_table.h"
 #include "client/driver/process.h"
 
@@ -52,6 +53,28 @@ CUresult EnterCall(Session** session) noexcept {
   FARWARP_ENTER_CONTEXT(caller);
   *session = &caller.session();
   return CUDA_SUCCESS;
+}
+
+CUresult EnterWork(CUstream stream, bool per_thread, StreamWork* work) {
+  FARWARP_ENTER_CONTEXT(caller);
+  Process& process = *caller.process;
+  if (const CUresult captured = process.graphs().CheckStream(stream, per_thread);
+      captured != CUDA_SUCCESS) {
+    return captured;
+  }
+  if (process.managed().any()) {
+    const CUresult result = process.managed().BeforeWork(caller);
+    if (result != CUDA_SUCCESS) return result;
+  }
+  StreamUse use;
+  const auto null = per_thread ? NullStream::kPerThread : NullStream::kLegacy;
+  const CUresult result = ResolveForWork(caller, stream, null, &use);
+  if (result == CUDA_SUCCESS) *work = {use.wire, use.context, use.beside_legacy()};
+  return result;
+}
+
+void BeginWork(const StreamWork& work) noexcept {
+  work.context->work.Begin(work.beside_legacy);
 }
 
 wire::Handle MintPlainHandle(HandleKind kind) noexcept {

@@ -10,12 +10,25 @@
 namespace farwarp::client {
 
 class Session;
+struct Context;
 
 // The session of an initialised process whose calling thread has a current context.
 CUresult EnterCall(Session** session) noexcept;
 
 // The value that travels for a stream argument; see stream.h.
 CUstream WireStream(CUstream stream, bool per_thread);
+
+// A stream that is about to be given work, and whose.
+struct StreamWork {
+  CUstream stream = nullptr;  // The value that travels.
+  Context* context = nullptr;
+  bool beside_legacy = false;
+};
+// Puts a stream argument and managed memory in order for work. Work of generated functions cannot
+// become a node: a stream that is being captured is an error, which ends the capture.
+CUresult EnterWork(CUstream stream, bool per_thread, StreamWork* work);
+// Counts the work. While its command is under construction.
+void BeginWork(const StreamWork& work) noexcept;
 
 // A handle of `kind`, or a null one if too many are alive. The kinds of object_table.h are not
 // minted here.

@@ -125,7 +125,13 @@ def body(function, types):
     lines = ["  Session* session = nullptr;",
              "  if (const CUresult entered = EnterCall(&session); entered != CUDA_SUCCESS) return entered;"] + checks(function)
     streams = [p for p in function.parameters if p.form == "stream"]
-    lines += [f"  {p.name} = WireStream({p.name}, per_thread);" for p in streams]
+    for p in streams:
+        if p.name == function.work:
+            lines += ["  StreamWork work;",
+                      f"  if (const CUresult entered = EnterWork({p.name}, per_thread, &work); entered != CUDA_SUCCESS) return entered;",
+                      f"  {p.name} = work.stream;"]
+        else:
+            lines.append(f"  {p.name} = WireStream({p.name}, per_thread);")
     if not streams:
         lines.append("  static_cast<void>(per_thread);")
     lines += [f"  Command command(*session, wire_id::{function.name});"]
@@ -136,6 +142,8 @@ def body(function, types):
     for p in function.parameters:
         if p.form == "array":
             lines += put_array(p)
+    if function.work:
+        lines.append("  BeginWork(work);")
     news = [p for p in function.parameters if p.rule.direction == "new"]
     dels = [p for p in function.parameters if p.rule.direction == "del"]
     if function.kind == "async" and not news and not dels:

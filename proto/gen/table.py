@@ -11,7 +11,7 @@ import rules
 
 CLASSES = ("local", "cached", "sync", "async", "custom", "unsupported")
 SIDES = ("client", "server", "both")
-WORDS = {"class", "side", "reason"}
+WORDS = {"class", "side", "reason", "work"}
 FIRST_INTERNAL_ID = 0x10000
 
 
@@ -70,6 +70,7 @@ class Function:
         self.kind = entry.get("class")
         self.side = entry.get("side", "")
         self.reason = entry.get("reason", "")
+        self.work = entry.get("work", "")  # The stream parameter whose stream gets work.
         self.parameters = []  # rules.Parameter, for sync and async only.
         self.id = 0
 
@@ -154,4 +155,6 @@ class Table:
         check_words(function, entry)
         if function.generated:
             function.parameters = rules.parameters(function, entry, self.types)
+        if function.work and not any(p.name == function.work and p.form == "stream" for p in function.parameters):
+            raise function.error(f"work names no stream that travels: {function.work}")
         return function

@@ -36,6 +36,7 @@ MISTAKES = [
     ("driver.toml", "toyLocal =", "toyLocal = { class = \"local\" } x", 2, "at line 2"),
     ("driver.toml", "toyCached =", "toyLocal = { class = \"local\" }", 3, "Cannot overwrite"),
     ("driver.toml", "toyLocal =", "toyLocal = { class = \"local\", value = \"in\" }", 2, "means nothing in class local"),
+    ("driver.toml", "toyStream =", "toyStream = { class = \"async\", work = \"result\" }", 16, "work names no stream that travels"),
     ("driver.toml", "toyCustomBoth =", "toyCustomBoth = { class = \"custom\" }", 5, "needs side"),
     ("driver.toml", "toyUnsupported =", "toyUnsupported = { class = \"unsupported\" }", 7, "needs a reason"),
     ("driver.toml", "toyScalars =", "toyScalars = { class = \"async\", colour = \"in\" }", 8, "has no parameter colour"),
@@ -141,7 +142,7 @@ MEANINGS = [
      {"toyStructs", "toyOutputs", "toyInout", "toyInArrays", "toyQuery"}),
     ("model.json", '"type": "unsigned int[2]"', '"type": "unsigned short[4]"', {"toyStructs", "toyAddresses"}),  # In a nameless union.
     ("driver.toml", 'four = "in[4]"', 'four = "in[3]"', {"toyInArrays"}),
-    ("driver.toml", 'toyStream = { class = "async" }', 'toyStream = { class = "sync" }', {"toyStream"}),
+    ("driver.toml", 'toyStream = { class = "async", work', 'toyStream = { class = "sync", work', {"toyStream"}),
     ("types.toml", 'CUarray = "Array"', 'CUarray = "Graph"', {"toyCreate", "toyCreate_v2", "toyDestroy"}),
     (INTERNAL, "// limit:i32 →", "// limit:u32 →", {"GetLimit"}),
     (INTERNAL, "kGetLimit = 0x10016,", "kGetLimit =\n      0x10016,", set()),

@@ -65,6 +65,15 @@ CUstream WireStream(CUstream stream, bool per_thread) {
   return stream == nullptr && per_thread ? reinterpret_cast<CUstream>(std::uintptr_t{2}) : stream;
 }
 
+CUresult EnterWork(CUstream stream, bool per_thread, StreamWork* work) {
+  work->stream = WireStream(stream, per_thread);
+  return CUDA_SUCCESS;
+}
+
+void BeginWork(const StreamWork&) noexcept {
+  ++loopback::Get().begun;
+}
+
 wire::Handle MintPlainHandle(wire::HandleKind kind) noexcept {
   return wire::Handle(kind, 1, ++loopback::Get().minted);
 }

@@ -38,6 +38,7 @@ struct State {
   wire::Buffer body;     // Of the last command.
   bool has_ticket = false;
   std::uint32_t minted = 0;
+  int begun = 0;                         // Pieces of work given to streams.
   std::map<std::uint64_t, void*> bound;  // Handle → driver object, of `new`.
   int taken = 0;
   int retired = 0;

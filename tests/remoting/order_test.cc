@@ -4,14 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
+#include <vector>
 
 #include "client/custom.h"
+#include "client/plain.h"
 #include "tests/remoting/loop.h"
 
 namespace farwarp::tests {
 namespace {
 
 namespace cu = client::custom;
+namespace plain = client::plain;
 
 std::atomic<CUevent> of_context{nullptr};  // Recorded last, by the driver's name.
 CUresult (*record_of_context)(CUcontext, CUevent) = nullptr;
@@ -33,6 +37,9 @@ class Order : public testing::Test {
       return CUDA_SUCCESS;
     };
     table.cuCtxWaitEvent = [](CUcontext, CUevent) { return ++context_waits, CUDA_SUCCESS; };
+    table.cuStreamWriteValue32_v2 = [](CUstream, CUdeviceptr, cuuint32_t, unsigned) {
+      return CUDA_SUCCESS;
+    };
     stream_waits = context_waits = 0;
     of_context = nullptr;
     ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context_, 0), CUDA_SUCCESS);
@@ -127,6 +134,42 @@ TEST_F(Order, EventsOfContextsEndCaptures) {
   EXPECT_EQ(cu::cuCtxWaitEvent(second, event_), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   EndInvalid();
   ASSERT_EQ(cu::cuCtxDestroy_v2(second), CUDA_SUCCESS);
+}
+
+TEST_F(Order, OperationsOnMemoryAreWorkThatFreeingWaitsFor) {
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 4096), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  ASSERT_EQ(plain::cuStreamWriteValue32_v2(stream_, memory, 1, 0, false), CUDA_SUCCESS);
+  loop_.TakeRoundTrips();
+  ASSERT_EQ(cu::cuMemFree_v2(memory), CUDA_SUCCESS);
+  EXPECT_EQ(loop_.TakeRoundTrips(), 1u);
+}
+
+TEST_F(Order, OperationsOnMemoryAreNoNodes) {
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 4096), CUDA_SUCCESS);
+  CUstreamBatchMemOpParams operation{};
+  operation.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+  operation.writeValue.address = memory;
+  const std::vector<std::function<CUresult(CUstream)>> calls = {
+      [&](CUstream s) { return plain::cuStreamWriteValue32(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWriteValue32_v2(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWriteValue64(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWriteValue64_v2(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWaitValue32(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWaitValue32_v2(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWaitValue64(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamWaitValue64_v2(s, memory, 1, 0, false); },
+      [&](CUstream s) { return plain::cuStreamBatchMemOp(s, 1, &operation, 0, false); },
+      [&](CUstream s) { return plain::cuStreamBatchMemOp_v2(s, 1, &operation, 0, false); },
+  };
+  for (const auto& call : calls) {
+    BeginCapture();
+    EXPECT_EQ(call(stream_), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    EndInvalid();
+    EXPECT_EQ(call(reinterpret_cast<CUstream>(this)), CUDA_ERROR_INVALID_HANDLE);
+  }
 }
 
 }  // namespace

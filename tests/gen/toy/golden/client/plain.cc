@@ -222,11 +222,14 @@ CUresult toyQuery(ToyPoint *points, size_t *count, bool per_thread) {
 CUresult toyStream(CUstream stream, int result_argument, bool per_thread) {
   Session* session = nullptr;
   if (const CUresult entered = EnterCall(&session); entered != CUDA_SUCCESS) return entered;
-  stream = WireStream(stream, per_thread);
+  StreamWork work;
+  if (const CUresult entered = EnterWork(stream, per_thread, &work); entered != CUDA_SUCCESS) return entered;
+  stream = work.stream;
   Command command(*session, wire_id::toyStream);
   wire::Encoder& body = command.body();
   body.PutPointer(stream);
   body.Put(result_argument);
+  BeginWork(work);
   return command.Post();
 }
 
