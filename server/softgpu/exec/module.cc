@@ -132,6 +132,16 @@ class ModuleImpl : public ModuleSymbols {
 
   bool used(size_t input) const { return units_[input].used; }
 
+  Status ReadBodies() {
+    const std::lock_guard lock(decode_mutex_);
+    for (const Unit& unit : units_) {
+      for (const FunctionAst& function : unit.ast.functions) {
+        if (function.has_body) FARWARP_RETURN_IF_ERROR(ParseBodyOf(function));
+      }
+    }
+    return Status::Ok();
+  }
+
   size_t bodies_read() {
     const std::lock_guard lock(decode_mutex_);
     return parsed_.size();
@@ -521,6 +531,9 @@ Result<std::unique_ptr<Module>> Module::Make(std::span<const LinkInput> inputs,
   return std::unique_ptr<Module>(new Module(std::move(impl)));
 }
 
+Status Module::ReadBodies() const {
+  return impl_->ReadBodies();
+}
 size_t Module::bodies_read() const {
   return impl_->bodies_read();
 }

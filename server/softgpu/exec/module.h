@@ -133,6 +133,9 @@ class Module {
   // Whether the module needs this text of those it was linked from (Link leaves unused library
   // members out).
   bool Uses(size_t input) const;
+  // Reads the bodies of all functions, those that no kernel calls included. The first error is
+  // returned, in the order of the text; what functions call is not looked for.
+  Status ReadBodies() const;
   // Functions whose bodies were read so far: what tests of lazy loading count.
   size_t bodies_read() const;
   std::span<const Kernel* const> kernels() const;

@@ -251,6 +251,15 @@ TEST_F(LinkApi, OptionsOfLoadsMeanWhatTheySay) {
       CUDA_ERROR_NOT_SUPPORTED);
 }
 
+TEST_F(LinkApi, ErrorsInFunctionsThatNobodyCallsAreFound) {
+  std::string broken = kOther;
+  broken.replace(broken.find("shl.b32"), 7, "shl.oops");
+  CUmodule module = nullptr;
+  EXPECT_EQ(CU(cuModuleLoadDataEx)(&module, broken.c_str(), 2, options_.data(), values_.data()),
+            CUDA_ERROR_INVALID_PTX);
+  EXPECT_NE(Errors().find("ptx:9:"), std::string::npos) << Errors();
+}
+
 TEST_F(LinkApi, ShortLogsAreCut) {
   values_[1] = Number(10);
   CUmodule module = nullptr;

@@ -130,6 +130,10 @@ CUresult LoadCode(Driver& driver, const LoadedImage& image, const LoadTarget& ta
     const CUresult result = add(Module::Load(text.text, *code->variables, log),
                                 image.from_text ? text.text.size() : kCheckedTextBytes + 1);
     if (result != CUDA_SUCCESS) return result;
+    // Functions that no kernel calls are part of the text, too.
+    if (!checks.bodies || !image.from_text || text.text.size() > kCheckedTextBytes) continue;
+    if (const Status read = code->modules.back()->ReadBodies(); !read.ok())
+      return CodeError(read, log);
   }
   return CUDA_SUCCESS;
 }
