@@ -273,6 +273,7 @@ int Process::OrdinalOf(const Device& device) const noexcept {
 }
 
 bool Process::HostMemoryPending(std::uint64_t address, std::uint64_t bytes) {
+  if (callbacks_->pending()) callbacks_->DropFailed();
   return callbacks_->pending() || arrivals_->Pending(address, bytes);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "client/custom.h"
+#include "client/driver/stream/callbacks.h"
 #include "client/plain.h"
 #include "tests/remoting/loop.h"
 
@@ -75,6 +76,7 @@ class Order : public testing::Test {
   CUfunction wait_ = nullptr;
   CUstream stream_ = nullptr;
   CUevent event_ = nullptr;
+  CUdeviceptr memory_ = 0;
 };
 
 TEST_F(Order, AnEventOfAContextComesAfterItsWork) {
@@ -170,6 +172,42 @@ TEST_F(Order, OperationsOnMemoryAreNoNodes) {
     EndInvalid();
     EXPECT_EQ(call(reinterpret_cast<CUstream>(this)), CUDA_ERROR_INVALID_HANDLE);
   }
+}
+
+// Host functions of a failed context are never reached; nothing may wait for them.
+TEST_F(Order, HostFunctionsOfAFailedContextAreForgotten) {
+  CUmodule module = nullptr;
+  CUfunction wait = nullptr, fault = nullptr;
+  CUcontext second = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&second, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuModuleLoadData(&module, ".version 9.0\n"), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuModuleGetFunction(&fault, module, "fault"), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuModuleGetFunction(&wait, module, "wait"), CUDA_SUCCESS);
+  for (const CUfunction kernel : {wait, fault}) {
+    ASSERT_EQ(cu::cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+              CUDA_SUCCESS);
+  }
+  const auto nothing = [](void*) {};
+  ASSERT_EQ(cu::cuLaunchHostFunc(nullptr, nothing, nullptr), CUDA_SUCCESS);
+  loop_.driver().OpenGate();
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+  std::vector<int> memory(1024);
+  const auto unregister_costs = [&] {
+    EXPECT_EQ(cu::cuMemHostRegister_v2(memory.data(), 4096, 0), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuLaunchHostFunc(nullptr, nothing, nullptr), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuMemsetD8Async(memory_, 1, 1, stream_), CUDA_SUCCESS);
+    loop_.TakeRoundTrips();
+    EXPECT_EQ(cu::cuMemHostUnregister(memory.data()), CUDA_SUCCESS);
+    return loop_.TakeRoundTrips();
+  };
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory_, 64), CUDA_SUCCESS);
+  EXPECT_EQ(unregister_costs(), 0u);
+  // Nor for those of a context that was destroyed.
+  EXPECT_EQ(cu::cuCtxDestroy_v2(second), CUDA_SUCCESS);
+  EXPECT_EQ(unregister_costs(), 0u);
+  EXPECT_FALSE(loop_.process().callbacks().pending());
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "client/driver/memory/managed.h"
 #include "client/driver/memory/pools.h"
 #include "client/driver/process.h"
+#include "client/driver/stream/callbacks.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
 
@@ -88,6 +89,7 @@ CUresult EndContext(Process& process, wire::Handle handle, Context& context, boo
 
   const CUresult result = EndOnServer(process, handle, context, reset_primary);
   process.arrivals().EndContext(handle.bits(), process.arrivals().Mark());
+  process.callbacks().DropContext(handle.bits());
   process.managed().DropOwnedBy(handle.bits());
   process.arrays().DropContext(handle);
   context.device->memory.FreeOwnedBy(handle.bits());

@@ -91,7 +91,8 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   if (result != CUDA_SUCCESS) return result;
   process_.arrivals().Tidy();
   std::vector<std::uint64_t> transfers;
-  process_.callbacks().Expect(plan_.host_functions());
+  const std::uint64_t context = use.context_handle.bits();
+  process_.callbacks().Expect(plan_.callbacks(), context, plan_.host_functions());
   result = CUDA_ERROR_OUT_OF_MEMORY;
   try {
     result = Post(plan, use, &transfers);
@@ -99,7 +100,7 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   }
   if (result != CUDA_SUCCESS) {
     for (const std::uint64_t transfer : transfers) process_.session().CancelTransfer(transfer);
-    process_.callbacks().Unexpect(plan_.host_functions());
+    process_.callbacks().Unexpect(context, plan_.host_functions());
     return result;
   }
   for (const graph::PlanNode& node : plan) {

@@ -34,6 +34,7 @@ class GraphPlan {
 
   std::uint64_t number() const noexcept { return number_; }
   const std::vector<Arrival>& arrivals() const noexcept { return arrivals_; }
+  const std::vector<std::uint64_t>& callbacks() const noexcept { return callbacks_; }
   std::size_t host_functions() const noexcept { return host_functions_; }
 
  private:

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
 
@@ -58,6 +59,63 @@ void Callbacks::Retire(std::vector<std::uint64_t> numbers) {
   retired_.clear();
 }
 
+void Callbacks::Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t context,
+                       std::size_t functions) {
+  if (functions == 0) return;
+  const MutexLock lock(mutex_);
+  owed_[context] += functions;
+  pending_.fetch_add(functions, std::memory_order_release);
+  for (const std::uint64_t number : numbers) {
+    if (const auto found = waiting_.find(number); found != waiting_.end()) {
+      found->second.context = context;
+    }
+  }
+}
+
+void Callbacks::Unexpect(std::uint64_t context, std::size_t functions) noexcept {
+  const MutexLock lock(mutex_);
+  Settle(context, functions);
+}
+
+void Callbacks::Settle(std::uint64_t context, std::size_t functions) noexcept {
+  const auto found = owed_.find(context);
+  if (found == owed_.end()) return;  // Dropped.
+  const std::size_t settled = std::min(functions, found->second);
+  found->second -= settled;
+  if (found->second == 0) owed_.erase(found);
+  pending_.fetch_sub(settled, std::memory_order_release);
+}
+
+void Callbacks::DropContext(std::uint64_t context) noexcept {
+  const MutexLock lock(mutex_);
+  const auto owed = owed_.find(context);
+  if (owed == owed_.end()) return;
+  std::size_t left = running_ == context ? 1 : 0;
+  for (const std::uint64_t number : reached_) {
+    const auto found = waiting_.find(number);
+    if (found != waiting_.end() && found->second.context == context &&
+        found->second.task != Task::kFetch) {
+      ++left;
+    }
+  }
+  std::erase_if(waiting_, [&](const auto& waiting) REQUIRES(mutex_) {
+    return waiting.second.context == context && !waiting.second.kept &&
+           std::find(reached_.begin(), reached_.end(), waiting.first) == reached_.end();
+  });
+  Settle(context, owed->second - std::min(left, owed->second));
+}
+
+void Callbacks::DropFailed() {
+  std::vector<std::uint64_t> contexts;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [context, functions] : owed_) contexts.push_back(context);
+  }
+  for (const std::uint64_t context : contexts) {
+    if (process_.session().ContextError(context) != CUDA_SUCCESS) DropContext(context);
+  }
+}
+
 void Callbacks::Fetch(std::uint64_t number, const Entry& entry) noexcept {
   const auto bytes = static_cast<std::size_t>(*CopyBytes(entry.extent));
   const void* data = reinterpret_cast<const void*>(entry.from.address);
@@ -80,7 +138,9 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
     const MutexLock lock(mutex_);
     if (!Start()) return CUDA_ERROR_OUT_OF_MEMORY;
     number = next_++;
-    waiting_[number] = entry;
+    Entry& waiting = waiting_[number] = entry;
+    waiting.context = use.context_handle.bits();
+    ++owed_[waiting.context];
     pending_.fetch_add(1, std::memory_order_release);
   }
   CUresult result;
@@ -93,7 +153,7 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
   }
   if (result != CUDA_SUCCESS) {
     const MutexLock lock(mutex_);
-    if (waiting_.erase(number) != 0) pending_.fetch_sub(1, std::memory_order_release);
+    if (waiting_.erase(number) != 0) Settle(use.context_handle.bits(), 1);
   }
   return result;
 }
@@ -118,10 +178,23 @@ void* Callbacks::RunThread(void* self) {
   return nullptr;
 }
 
+void Callbacks::Done(std::uint64_t number) noexcept {
+  try {
+    Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
+    command.DespiteContextError();
+    command.body().Put(number);
+    static_cast<void>(command.Post());
+  } catch (...) {
+    // The stream would wait for ever.
+    process_.session().FailForWantOfMemory();
+  }
+}
+
 void Callbacks::Run() noexcept {
   for (;;) {
     Entry entry;
     std::uint64_t number;
+    bool dropped;
     {
       const MutexLock lock(mutex_);
       while (reached_.empty() && !stopping_) reached_cv_.Wait(mutex_);
@@ -129,9 +202,16 @@ void Callbacks::Run() noexcept {
       number = reached_.front();
       reached_.pop_front();
       const auto found = waiting_.find(number);
-      if (found == waiting_.end()) continue;
-      entry = found->second;
-      if (!entry.kept) waiting_.erase(found);
+      dropped = found == waiting_.end();
+      if (!dropped) {
+        entry = found->second;
+        if (!entry.kept) waiting_.erase(found);
+        running_ = entry.context;
+      }
+    }
+    if (dropped) {
+      Done(number);
+      continue;
     }
     if (entry.task == Task::kFetch) {
       Fetch(number, entry);
@@ -144,17 +224,12 @@ void Callbacks::Run() noexcept {
     } else {
       entry.callback(entry.stream, CUDA_SUCCESS, entry.data);
     }
-    pending_.fetch_sub(1, std::memory_order_release);
-    // The stream may go on.
-    try {
-      Command command(process_.session(), IdOf(InternalCommand::kHostFunctionDone));
-      command.DespiteContextError();
-      command.body().Put(number);
-      static_cast<void>(command.Post());
-    } catch (...) {
-      // The stream would wait for ever.
-      process_.session().FailForWantOfMemory();
+    {
+      const MutexLock lock(mutex_);
+      running_ = 0;
+      Settle(entry.context, 1);
     }
+    Done(number);
   }
 }
 

@@ -31,6 +31,7 @@ class Callbacks {
     CUstreamCallback callback = nullptr;
     CUstream stream = nullptr;
     void* data = nullptr;
+    std::uint64_t context = 0;  // Whose stream reaches it.
     Task task = Task::kFunction;
     bool kept = false;          // Reached again and again.
     wire::CopyExtent extent{};  // Of a fetch or a copy in host memory.
@@ -49,20 +50,31 @@ class Callbacks {
   // is under way.
   CUresult Keep(Entry entry, std::uint64_t* number) EXCLUDES(mutex_);
   void Retire(std::vector<std::uint64_t> numbers) EXCLUDES(mutex_);
-  // A launch will reach, or will not reach after all, this many functions that were kept.
-  void Expect(std::size_t functions) noexcept { pending_.fetch_add(functions); }
-  void Unexpect(std::size_t functions) noexcept { pending_.fetch_sub(functions); }
+  // A launch in `context` will reach what was kept as `numbers`, `functions` of them functions; or
+  // will not reach them after all.
+  void Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t context,
+              std::size_t functions) EXCLUDES(mutex_);
+  void Unexpect(std::uint64_t context, std::size_t functions) noexcept EXCLUDES(mutex_);
+  // The context has ended: what its streams have not reached by now they never will.
+  void DropContext(std::uint64_t context) noexcept EXCLUDES(mutex_);
+  // The same for contexts that have failed.
+  void DropFailed() EXCLUDES(mutex_);
   // The stream has reached callback `number`. Never waits; throws only
   // when memory runs out, which ends the session.
   void Reached(std::uint64_t number) EXCLUDES(mutex_);
   // Whether the calling thread runs host functions.
   static bool OnThread() noexcept;
-  // True if one has been enqueued and has not returned.
+  // True if one has been enqueued and has not returned; one of a failed context counts until
+  // DropFailed.
   bool pending() const noexcept { return pending_.load(std::memory_order_acquire) != 0; }
 
  private:
   void Run() noexcept;
   bool Start() REQUIRES(mutex_);
+  // So many functions of the context have returned, or will not be reached.
+  void Settle(std::uint64_t context, std::size_t functions) noexcept REQUIRES(mutex_);
+  // The stream that has reached `number` may go on.
+  void Done(std::uint64_t number) noexcept;
   // Sends the bytes that a graph's copy waits for.
   void Fetch(std::uint64_t number, const Entry& entry) noexcept;
   static void* RunThread(void* self);
@@ -77,6 +89,9 @@ class Callbacks {
   bool started_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   pthread_t thread_{};
+  std::uint64_t running_ GUARDED_BY(mutex_) = 0;  // The context of the function that runs.
+  // Functions that have not returned, by context, and their sum.
+  std::map<std::uint64_t, std::size_t> owed_ GUARDED_BY(mutex_);
   std::atomic<std::size_t> pending_{0};
 };
 
