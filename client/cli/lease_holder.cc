@@ -9,7 +9,9 @@
 namespace farwarp::cli {
 namespace {
 
-constexpr auto kBetweenAttempts = std::chrono::milliseconds(300);
+constexpr auto kBetweenAttempts = std::chrono::milliseconds(200);
+// A controller that answers and ends the stream is not asked without end.
+constexpr auto kAfterConnecting = std::chrono::milliseconds(50);
 
 bool IsBrokenConnection(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
@@ -61,8 +63,11 @@ void LeaseHolder::Run() {
 }
 
 bool LeaseHolder::Pause() {
+  // gRPC works on a connection only while somebody waits for it: resting here instead would leave
+  // one that has come about untouched for seconds.
+  client_.channel()->WaitForConnected(std::chrono::system_clock::now() + kBetweenAttempts);
   std::unique_lock lock(mutex_);
-  stop_.wait_for(lock, kBetweenAttempts, [this] { return stopping_; });
+  stop_.wait_for(lock, kAfterConnecting, [this] { return stopping_; });
   return !stopping_;
 }
 

@@ -18,6 +18,9 @@ namespace v1 = control::v1;
 
 constexpr std::chrono::milliseconds kFirstPause{50};
 constexpr std::chrono::milliseconds kLongestPause{1000};
+// How long one wait for the connection is; after it the agent sees whether it shall stop, and why
+// there is none.
+constexpr std::chrono::milliseconds kDialTime{200};
 
 std::string RandomId() {
   std::array<std::uint8_t, 16> bytes{};
@@ -39,8 +42,8 @@ bool CopyExactly(const std::string& from, std::array<std::uint8_t, size>& to) {
 std::shared_ptr<grpc::Channel> Dial(const std::string& controller) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 250);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);  // How long one attempt may take.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(controller, grpc::InsecureChannelCredentials(), arguments);
 }
@@ -90,10 +93,17 @@ void NodeAgent::Run() {
   const auto stub = v1::Nodes::NewStub(channel);
   std::chrono::milliseconds pause = kFirstPause;
   do {
+    // gRPC works on a connection only while somebody waits for it. Calls that fail at once do not:
+    // between them a connection that has come about would lie untouched for seconds.
+    if (!channel->WaitForConnected(std::chrono::system_clock::now() + kDialTime)) {
+      Attach(*stub);  // Fails, with the reason.
+      pause = std::chrono::milliseconds(0);
+      continue;
+    }
     const auto begin = std::chrono::steady_clock::now();
     Attach(*stub);
     const bool lasted = std::chrono::steady_clock::now() - begin > kLongestPause;
-    pause = lasted ? kFirstPause : std::min(pause * 2, kLongestPause);
+    pause = lasted ? kFirstPause : std::clamp(pause * 2, kFirstPause, kLongestPause);
   } while (WaitFor(pause));
 }
 

@@ -1,9 +1,9 @@
 // NodeAgent: keeps the node attached to the controller (proto/control/nodes.proto) and turns its
 // commands into calls on the Daemon.
 //
-// While detached it dials again, at most a second apart; leases and data connections are not
-// touched meanwhile. Owns two threads: one reads commands and answers them in order, one sends
-// heartbeats. Thread-safe.
+// While detached it dials again, at most a quarter of a second apart; leases and data connections
+// are not touched meanwhile. Owns two threads: one reads commands and answers them in order, one
+// sends heartbeats. Thread-safe.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -270,6 +270,24 @@ TEST_F(Agent, ProgramsDoNotNoticeARestartOfTheController) {
   EXPECT_GT(client->FreeBytes(), 0u);
 }
 
+// The time of gRPC's own thread that looks after connections nobody waits for is 5 s.
+TEST_F(Agent, IsThereSoonAfterTheControllerListens) {
+  const std::string address = controller_->address();
+  controller_.reset();
+  ServerProcess::Options options;
+  options.is_private = false;
+  options.arguments = {"--listen", "127.0.0.1:0", "--controller", address};
+  server_ = std::make_unique<ServerProcess>(options);
+  ASSERT_TRUE(server_->WaitForLog("no connection to the controller")) << server_->log();
+  for (int round = 0; round < 2; ++round) {
+    controller_ = std::make_unique<FakeController>(address);
+    EXPECT_TRUE(Eventually([this] { return controller_->hello().has_value(); },
+                           std::chrono::milliseconds(2500)))
+        << server_->log();
+    controller_.reset();
+  }
+}
+
 TEST_F(Agent, DropsUnusedLeasesOnlyWhileDetached) {
   StartServer();
   const Lease lease = MakeLease(4);
