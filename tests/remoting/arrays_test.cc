@@ -86,6 +86,23 @@ TEST_F(RemoteArrays, BytesComeBackAsTheyWent) {
   EXPECT_EQ(in, out);
 }
 
+TEST_F(RemoteArrays, ASynchronousCopyIsThereForStreamsBesideTheLegacyOne) {
+  constexpr std::size_t kWidth = 2048, kHeight = 1024;  // As much as is staged at once.
+  CUarray array = Make(Shape(kWidth, kHeight, 0));
+  std::vector<std::uint32_t> in(kWidth * kHeight), row(kWidth);
+  CUDA_MEMCPY3D last_row = FromArray(array, &row, kWidth, 1, 1);
+  last_row.srcY = kHeight - 1;
+  for (std::uint32_t round = 1; round <= 10; ++round) {
+    std::fill(in.begin(), in.end(), round);
+    const CUDA_MEMCPY3D there = ToArray(array, in, kWidth, kHeight, 1);
+    ASSERT_EQ(cu::cuMemcpy3D_v2(&there), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuMemcpy3DAsync_v2(&last_row, stream_), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+    ASSERT_EQ(row, std::vector<std::uint32_t>(kWidth, round));
+  }
+  EXPECT_EQ(cu::cuArrayDestroy(array), CUDA_SUCCESS);
+}
+
 TEST_F(RemoteArrays, RowsGoByDeviceMemoryToo) {
   CUarray array = Make(Shape(64, 0, 0));
   const auto in = Numbers(64);

@@ -450,7 +450,11 @@ CUresult CopyWithArray(const Caller& caller, const CUDA_MEMCPY3D& copy, CUstream
   result = ReadMemory(process, copy, to_array, extent, &memory);
   if (result != CUDA_SUCCESS) return result;
   const Move move{caller, use, stream, null, timing, extent, to_array ? to : from, memory};
-  return move.Run(to_array);
+  result = move.Run(to_array);
+  // What lies in the array only now was in the staging memory when the pieces' copies ended.
+  const bool ends = result == CUDA_SUCCESS && to_array && memory.side == Side::kHost &&
+                    timing == Timing::kSynchronous;
+  return ends ? EndSynchronousCopy(process, use) : result;
 }
 
 }  // namespace farwarp::client

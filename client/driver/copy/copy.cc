@@ -65,10 +65,7 @@ CUresult CopyToDevice(const Caller& caller, const StreamUse& use, const CopyRequ
         return SendPiece(caller, use, to, from, extent);
       });
   if (result != CUDA_SUCCESS || request.timing == Timing::kAsynchronous) return result;
-  // The copy is done when the call returns, for all streams. Making them wait behind a thread's own
-  // stream would hold up other threads by whatever that stream still has to do.
-  if (!use.legacy()) return SynchronizeStream(*caller.process, use);
-  return NoteSynchronousCopy(*caller.process, use.context_handle, *use.context);
+  return EndSynchronousCopy(*caller.process, use);
 }
 
 enum class Fetch {
@@ -239,6 +236,13 @@ CUresult CopyOnHost(const Caller& caller, const StreamUse& use, const CopyReques
 }
 
 }  // namespace
+
+CUresult EndSynchronousCopy(Process& process, const StreamUse& use) {
+  // Making other streams wait behind a thread's own stream would hold up other threads by whatever
+  // that stream still has to do.
+  if (!use.legacy()) return SynchronizeStream(process, use);
+  return NoteSynchronousCopy(process, use.context_handle, *use.context);
+}
 
 CUresult CheckRequest(Process& process, const CopyRequest& request) {
   const bool to_device = request.to_side == Side::kDevice;

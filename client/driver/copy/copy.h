@@ -37,6 +37,9 @@ struct CopyRequest {
 };
 
 CUresult Copy(const Caller& caller, CopyRequest request);
+// What has been posted to the stream for a synchronous copy from host memory: the copy is done when
+// the call returns, as far as any stream can tell.
+CUresult EndSynchronousCopy(Process& process, const StreamUse& use);
 // What CUDA_MEMCPY3D means; streams and timing are left alone.
 CUresult ReadBox(Process& process, const CUDA_MEMCPY3D& copy, CopyRequest* request);
 // CUDA_ERROR_INVALID_VALUE if a side is not what it must be.
