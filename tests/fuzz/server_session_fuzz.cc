@@ -108,6 +108,33 @@ void AddGraphs(server::driver::Table& table) {
   table.cuGraphUpload = [](CUgraphExec, CUstream) { return CUDA_SUCCESS; };
 }
 
+// Arrays, textures and surfaces likewise; only copies of memory alone are copies.
+void AddArrays(server::driver::Table& table) {
+  static std::atomic<std::uint64_t> next{0x1000};
+  static decltype(table.cuMemcpy3DAsync_v2) copy_memory;
+  copy_memory = table.cuMemcpy3DAsync_v2;
+  table.cuCtxGetDevice = [](CUdevice* device) { return *device = 0, CUDA_SUCCESS; };
+  table.cuArray3DCreate_v2 = [](CUarray* array, const CUDA_ARRAY3D_DESCRIPTOR*) {
+    *array = reinterpret_cast<CUarray>(next.fetch_add(16));
+    return CUDA_SUCCESS;
+  };
+  table.cuArrayDestroy = [](CUarray) { return CUDA_SUCCESS; };
+  table.cuMemcpy3DAsync_v2 = [](const CUDA_MEMCPY3D* copy, CUstream stream) {
+    const bool array =
+        copy->srcMemoryType == CU_MEMORYTYPE_ARRAY || copy->dstMemoryType == CU_MEMORYTYPE_ARRAY;
+    return array ? CUDA_SUCCESS : copy_memory(copy, stream);
+  };
+  table.cuTexObjectCreate = [](CUtexObject* number, const CUDA_RESOURCE_DESC*,
+                               const CUDA_TEXTURE_DESC*, const CUDA_RESOURCE_VIEW_DESC*) {
+    return *number = next.fetch_add(16), CUDA_SUCCESS;
+  };
+  table.cuSurfObjectCreate = [](CUsurfObject* number, const CUDA_RESOURCE_DESC*) {
+    return *number = next.fetch_add(16), CUDA_SUCCESS;
+  };
+  table.cuTexObjectDestroy = [](CUtexObject) { return CUDA_SUCCESS; };
+  table.cuSurfObjectDestroy = [](CUsurfObject) { return CUDA_SUCCESS; };
+}
+
 }  // namespace
 
 // The fake driver forgets the objects of a context that ends; a driver frees them.
@@ -128,6 +155,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return CUDA_SUCCESS;
   };
   AddGraphs(table);
+  AddArrays(table);
   // Likewise, copies under way when a hostile client unmaps their memory fault on a GPU, not here.
   table.cuMemUnmap = [](CUdeviceptr, std::size_t) { return CUDA_SUCCESS; };
   const std::uint64_t limit = 64 << 20;
