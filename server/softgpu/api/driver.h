@@ -16,10 +16,10 @@
 #include "server/softgpu/api/device.h"
 #include "server/softgpu/api/handle_table.h"
 #include "server/softgpu/api/memory/array.h"
-#include "server/softgpu/api/memory/in_use.h"
 #include "server/softgpu/api/stream/event.h"
 #include "server/softgpu/memory/address_space.h"
 #include "server/softgpu/memory/allocation_map.h"
+#include "server/softgpu/memory/in_use.h"
 
 namespace farwarp::softgpu {
 

@@ -11,6 +11,7 @@
 #include <new>
 
 #include "server/softgpu/memory/address_space.h"
+#include "server/softgpu/memory/page_move.h"
 #include "server/softgpu/warp/access.h"
 
 namespace farwarp::softgpu {
@@ -95,6 +96,7 @@ void OnSignal(int number, siginfo_t* info, void* context) {
   const auto address = reinterpret_cast<uint64_t>(info->si_addr);
   ThreadState* const mine = inside;
   if (mine != nullptr && !sent && (address & space_mask) == space_base) {
+    if (PageMove::WasMoved(address)) return;  // To the same access again.
     mine->kind = FaultKind::kIllegalAddress;
     mine->address = address;
     mine->lanes = 0;

@@ -193,6 +193,29 @@ Status AddressSpace::Decommit(std::uint64_t address, std::uint64_t bytes) {
   return Status::Ok();
 }
 
+void AddressSpace::PreferLargePages(std::uint64_t address, std::uint64_t bytes) {
+  // Systems without them, or with them for all, refuse: nothing is lost.
+  if (IsWholePages(address, bytes)) madvise(Pointer(address), bytes, MADV_HUGEPAGE);
+}
+
+Status AddressSpace::MovePages(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+  if (!IsWholePages(from, bytes)) return Status::Invalid(Hex(from) + " is no whole page");
+  if (!IsWholePages(to, bytes)) return Status::Invalid(Hex(to) + " is no whole page");
+#ifdef MREMAP_DONTUNMAP
+  // The old addresses stay mapped, so that nobody else in the process gets them.
+  void* got = mremap(Pointer(from), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                     Pointer(to));
+  if (got != MAP_FAILED) return Status::Ok();
+  const int error = errno;
+  // It may have given up after it had emptied the target, which must not be left to others.
+  static_cast<void>(mmap(Pointer(to), bytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0));
+  return Status::FromErrno("cannot move the pages at " + Hex(from), error);
+#else
+  return Status::Unavailable("this system cannot move pages");
+#endif
+}
+
 Status AddressSpace::MapFile(std::uint64_t address, std::uint64_t bytes, int fd,
                              std::uint64_t offset, Access access) {
   if (!IsWholePages(address, bytes)) return Status::Invalid(Hex(address) + " is no whole page");

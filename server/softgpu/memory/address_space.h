@@ -63,7 +63,13 @@ class AddressSpace {
   Status Decommit(std::uint64_t address, std::uint64_t bytes);
   // Changes the protection and keeps the contents.
   Status Protect(std::uint64_t address, std::uint64_t bytes, Access access);
-  // Replaces pages by a shared mapping of a file (VMM allocations that may be mapped repeatedly).
+  // Makes pages large where that is possible, which must not be accessible yet: they are got and
+  // given back by the hundred, and a process that ends is gone at once.
+  void PreferLargePages(std::uint64_t address, std::uint64_t bytes);
+  // Takes the pages of one such range to another, which must not be accessible; contents and
+  // protection go along. Nothing is left behind. Fails on systems that cannot.
+  Status MovePages(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+  // Replaces pages by a shared mapping of a file (VMM allocations that are mapped repeatedly).
   Status MapFile(std::uint64_t address, std::uint64_t bytes, int fd, std::uint64_t offset,
                  Access access);
 

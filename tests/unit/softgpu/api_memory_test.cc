@@ -1,5 +1,7 @@
 #include <cstring>
+#include <fstream>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "server/softgpu/memory/address_space.h"
@@ -11,6 +13,19 @@ namespace {
 
 using MemoryTest = ApiTest;
 constexpr size_t kVmm = size_t{2} << 20;
+
+// Bytes of device memory that this process has mapped from a file.
+size_t FileBytes() {
+  std::ifstream maps("/proc/self/maps");
+  size_t bytes = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("memfd:farwarp-softgpu") == std::string::npos) continue;
+    size_t dash = 0;
+    const size_t begin = std::stoull(line, &dash, 16);
+    bytes += std::stoull(line.substr(dash + 1), nullptr, 16) - begin;
+  }
+  return bytes;
+}
 
 size_t FreeBytes() {
   size_t free = 0, total = 0;
@@ -247,6 +262,144 @@ TEST_F(MemoryTest, VirtualMemoryAtAChosenAddress) {
   EXPECT_OK(cuMemUnmap(window, kVmm));
   EXPECT_OK(cuMemRelease(handle));
   EXPECT_OK(cuMemAddressFree(window, 16 * kVmm));
+}
+
+// Physical memory and a window to map it in.
+class MappedTest : public ApiTest {
+ protected:
+  static constexpr size_t kBytes = 4 * kVmm;
+
+  void SetUp() override {
+    ApiTest::SetUp();
+    ASSERT_OK(cuMemAddressReserve(&window_, 4 * kBytes, 0, 0, 0));
+    CUmemAllocationProp prop{};
+    prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+    ASSERT_OK(cuMemCreate(&handle_, kBytes, &prop, 0));
+  }
+  void TearDown() override {
+    EXPECT_OK(cuMemRelease(handle_));
+    EXPECT_EQ(FreeBytes(), kDeviceBytes);
+    EXPECT_OK(cuMemAddressFree(window_, 4 * kBytes));
+    ApiTest::TearDown();
+  }
+  void Map(CUdeviceptr at, size_t bytes = kBytes, size_t offset = 0) {
+    ASSERT_OK(cuMemMap(at, bytes, offset, handle_, 0));
+    Allow(at, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+  }
+  void Allow(CUdeviceptr at, size_t bytes, CUmemAccess_flags flags) {
+    const CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0}, flags};
+    ASSERT_OK(cuMemSetAccess(at, bytes, &access, 1));
+  }
+  unsigned Word(CUdeviceptr at) {
+    unsigned word = 0;
+    EXPECT_OK(cuMemcpyDtoH_v2(&word, at, sizeof word));
+    return word;
+  }
+
+  CUdeviceptr window_ = 0;
+  CUmemGenericAllocationHandle handle_ = 0;
+};
+
+TEST_F(MappedTest, WhatIsMappedOnceIsNoFile) {
+  CUdeviceptr plain;
+  ASSERT_OK(cuMemAlloc_v2(&plain, kBytes));
+  ASSERT_OK(cuMemsetD8_v2(plain, 1, kBytes));
+  Map(window_);
+  ASSERT_OK(cuMemsetD8_v2(window_, 1, kBytes));
+  EXPECT_EQ(FileBytes(), 0u);
+  // Nor what is mapped somewhere else next.
+  ASSERT_OK(cuMemUnmap(window_, kBytes));
+  Map(window_ + kBytes);
+  EXPECT_EQ(Word(window_ + kBytes), 0x01010101u);
+  EXPECT_EQ(FileBytes(), 0u);
+  // This cannot be anything else.
+  Map(window_);
+  ASSERT_OK(cuMemsetD8_v2(window_, 2, kBytes));
+  EXPECT_EQ(FileBytes(), 2 * kBytes);
+  EXPECT_OK(cuMemUnmap(window_, kBytes));
+  EXPECT_OK(cuMemUnmap(window_ + kBytes, kBytes));
+  EXPECT_EQ(FileBytes(), 0u);
+  EXPECT_OK(cuMemFree_v2(plain));
+}
+
+TEST_F(MappedTest, ContentsStayWhereverItIsMapped) {
+  Map(window_);
+  for (size_t at = 0; at < kBytes; at += kVmm) {
+    ASSERT_OK(cuMemsetD32_v2(window_ + at + 4096, static_cast<unsigned>(at / kVmm) + 7, 3));
+  }
+  const auto check = [&](CUdeviceptr at, size_t from, size_t to) {
+    for (size_t offset = from; offset < to; offset += kVmm) {
+      EXPECT_EQ(Word(at + offset - from + 4096), offset / kVmm + 7);
+      EXPECT_EQ(Word(at + offset - from), 0u);
+      EXPECT_EQ(Word(at + offset - from + kVmm - 4), 0u);
+    }
+  };
+  ASSERT_OK(cuMemUnmap(window_, kBytes));
+  Map(window_ + 2 * kBytes);
+  check(window_ + 2 * kBytes, 0, kBytes);
+  // Twice in full, while the first place may only be read.
+  Allow(window_ + 2 * kBytes, kBytes, CU_MEM_ACCESS_FLAGS_PROT_READ);
+  Map(window_);
+  check(window_ + 2 * kBytes, 0, kBytes);
+  check(window_, 0, kBytes);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(window_ + 2 * kBytes, 1, 16));
+  ASSERT_OK(cuMemsetD32_v2(window_ + kVmm + 8192, 99, 1));
+  EXPECT_EQ(Word(window_ + 2 * kBytes + kVmm + 8192), 99u);
+  ASSERT_OK(cuMemUnmap(window_, kBytes));
+  ASSERT_OK(cuMemUnmap(window_ + 2 * kBytes, kBytes));
+  // In part, and in another order.
+  Map(window_ + kBytes, kVmm, 3 * kVmm);
+  Map(window_ + kBytes + kVmm, kVmm, kVmm);
+  check(window_ + kBytes, 3 * kVmm, 4 * kVmm);
+  check(window_ + kBytes + kVmm, kVmm, 2 * kVmm);
+  EXPECT_EQ(Word(window_ + kBytes + kVmm + 8192), 99u);
+  // Two mappings, taken away as one range.
+  EXPECT_OK(cuMemUnmap(window_ + kBytes, 2 * kVmm));
+}
+
+TEST_F(MappedTest, WhatWaitsUnmappedMayBeMappedInPart) {
+  Map(window_);
+  ASSERT_OK(cuMemsetD32_v2(window_ + kVmm, 5, kVmm / 4));
+  ASSERT_OK(cuMemUnmap(window_, kBytes));
+  Map(window_, 2 * kVmm, kVmm);
+  EXPECT_EQ(Word(window_), 5u);
+  EXPECT_EQ(Word(window_ + kVmm - 4), 5u);
+  EXPECT_EQ(Word(window_ + kVmm), 0u);
+  EXPECT_OK(cuMemUnmap(window_, 2 * kVmm));
+}
+
+TEST_F(MappedTest, WhatNobodyMayTouchCanBeMappedAgain) {
+  Map(window_);
+  ASSERT_OK(cuMemsetD32_v2(window_, 5, 1));
+  ASSERT_OK(cuCtxSynchronize());
+  Allow(window_, kBytes, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+  Map(window_ + kBytes);
+  EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(window_, 1, 16));
+  EXPECT_EQ(Word(window_ + kBytes), 5u);
+  EXPECT_OK(cuMemUnmap(window_, 2 * kBytes));
+}
+
+// Copies are ordinary code: one that met the memory on its way would end the process.
+TEST_F(MappedTest, CopiesGoOnWhileItMoves) {
+  Map(window_);
+  std::atomic<bool> moved{false};
+  std::atomic<unsigned> written{0};
+  std::thread copies([&] {
+    ASSERT_OK(cuCtxSetCurrent(context_));
+    for (unsigned value = 1; !moved || value < 3; ++value) {
+      ASSERT_OK(cuMemsetD32_v2(window_, value, kBytes / 4));
+      written = value;
+    }
+  });
+  while (written == 0) std::this_thread::yield();
+  ASSERT_OK(cuMemMap(window_ + kBytes, kBytes, 0, handle_, 0));
+  moved = true;
+  copies.join();
+  Allow(window_ + kBytes, kBytes, CU_MEM_ACCESS_FLAGS_PROT_READ);
+  EXPECT_EQ(Word(window_), written);
+  EXPECT_EQ(Word(window_ + 2 * kBytes - 4), written);
+  EXPECT_OK(cuMemUnmap(window_, 2 * kBytes));
 }
 
 TEST_F(MemoryTest, WindowsOfTerabytesFitBesideAllocations) {

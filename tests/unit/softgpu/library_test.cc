@@ -160,6 +160,85 @@ again:
   EXPECT_EQ(value, 192u);
 }
 
+// The same memory gets a second address while a kernel writes to the first: nothing of what it
+// writes is lost, and it sees what comes through the other one.
+TEST_F(LibraryTest, MemoryMayBeMappedAgainWhileAKernelUsesIt) {
+  constexpr char kCount[] = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry count(.param .u64 memory, .param .u64 stride)
+{
+  .reg .pred %p<2>;
+  .reg .b32 %r<3>;
+  .reg .b64 %rd<6>;
+  ld.param.u64 %rd1, [memory];
+  ld.param.u64 %rd2, [stride];
+  mov.u32 %r1, %tid.x;
+  cvt.u64.u32 %rd3, %r1;
+  mad.lo.u64 %rd1, %rd3, %rd2, %rd1;
+  mov.u64 %rd4, 0;
+again:
+  add.u64 %rd4, %rd4, 1;
+  ld.volatile.global.u64 %rd5, [%rd1];
+  add.u64 %rd5, %rd5, 1;
+  st.volatile.global.u64 [%rd1], %rd5;
+  ld.volatile.global.u32 %r2, [%rd1+8];
+  setp.eq.u32 %p1, %r2, 0;
+  @%p1 bra again;
+  st.global.u64 [%rd1+16], %rd4;
+  ret;
+}
+)";
+  constexpr std::uint64_t kThreads = 32;
+  constexpr std::uint64_t kBytes = std::uint64_t{16} << 20;
+  std::uint64_t stride = kBytes / kThreads;
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  ASSERT_EQ(CU(cuModuleLoadData)(&module, kCount), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuModuleGetFunction)(&function, module, "count"), CUDA_SUCCESS);
+  CUdeviceptr window = 0;
+  ASSERT_EQ(CU(cuMemAddressReserve)(&window, 2 * kBytes, 0, 0, 0), CUDA_SUCCESS);
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  const CUmemAccessDesc access = {prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+  CUmemGenericAllocationHandle handle = 0;
+  ASSERT_EQ(CU(cuMemCreate)(&handle, kBytes, &prop, 0), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemMap)(window, kBytes, 0, handle, 0), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemSetAccess)(window, kBytes, &access, 1), CUDA_SUCCESS);
+  CUstream stream = nullptr, other = nullptr;
+  ASSERT_EQ(CU(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuStreamCreate)(&other, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+  void* arguments[] = {&window, &stride};
+  ASSERT_EQ(CU(cuLaunchKernel)(function, 1, 1, 1, kThreads, 1, 1, 0, stream, arguments, nullptr),
+            CUDA_SUCCESS);
+  const auto count_at = [&](CUdeviceptr at) {
+    std::uint64_t count = 0;
+    EXPECT_EQ(CU(cuMemcpyDtoHAsync_v2)(&count, at, sizeof count, other), CUDA_SUCCESS);
+    EXPECT_EQ(CU(cuStreamSynchronize)(other), CUDA_SUCCESS);
+    return count;
+  };
+  while (count_at(window + (kThreads - 1) * stride) == 0 && !HasFailure()) {
+  }
+  ASSERT_EQ(CU(cuMemMap)(window + kBytes, kBytes, 0, handle, 0), CUDA_SUCCESS);
+  ASSERT_EQ(CU(cuMemSetAccess)(window + kBytes, kBytes, &access, 1), CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuStreamQuery)(stream), CUDA_ERROR_NOT_READY);
+  for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
+    ASSERT_EQ(CU(cuMemsetD32Async)(window + kBytes + thread * stride + 8, 1, 1, other),
+              CUDA_SUCCESS);
+  }
+  ASSERT_EQ(CU(cuStreamSynchronize)(stream), CUDA_SUCCESS);
+  for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
+    const CUdeviceptr at = window + thread * stride;
+    EXPECT_EQ(count_at(at), count_at(at + 16)) << thread;
+    EXPECT_EQ(count_at(at + kBytes), count_at(at + 16)) << thread;
+  }
+  EXPECT_EQ(CU(cuMemUnmap)(window, 2 * kBytes), CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuMemRelease)(handle), CUDA_SUCCESS);
+  EXPECT_EQ(CU(cuMemAddressFree)(window, 2 * kBytes), CUDA_SUCCESS);
+}
+
 TEST_F(LibraryTest, MistakesInPtxAreReportedWithTheirPlace) {
   std::string broken = kPtx;
   broken.replace(broken.find("mad.lo.s32"), 10, "frob.x.s32");

@@ -78,6 +78,11 @@ bool AllMapped(const std::vector<Allocation>& parts) {
   });
 }
 
+// The memory behind a mapping.
+PhysicalMemory::Extent& ExtentOf(const Allocation& mapping) {
+  return *static_cast<PhysicalMemory::Extent*>(mapping.physical.get());
+}
+
 }  // namespace
 
 extern "C" {
@@ -175,8 +180,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
     mapping.physical = extent;
     mapping.mapping_offset = offset;
     if (!driver.allocations.Insert(mapping)) return CUDA_ERROR_INVALID_VALUE;
-    const farwarp::Status mapped = driver.space.MapFile(
-        ptr, size, extent->owner->fd(), extent->offset + offset, AddressSpace::Access::kNone);
+    const farwarp::Status mapped = extent->owner->Map(*extent, ptr, size, offset, driver.in_use);
     if (mapped.ok()) return CUDA_SUCCESS;
     FARWARP_LOG(kError, "softgpu: %s", mapped.message().c_str());
     driver.allocations.Remove(ptr);
@@ -199,9 +203,16 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
     // Out of the map first, so that no copy begins; see in_use.h.
     for (const Allocation& part : parts) driver.allocations.Remove(part.address);
     driver.in_use.WaitUntilUnused({ptr, size});
-    if (driver.space.Decommit(ptr, size).ok()) return CUDA_SUCCESS;
-    for (const Allocation& part : parts) driver.allocations.Insert(part);
-    return CUDA_ERROR_UNMAP_FAILED;
+    CUresult result = CUDA_SUCCESS;
+    for (const Allocation& part : parts) {
+      PhysicalMemory::Extent& extent = ExtentOf(part);
+      const farwarp::Status unmapped = extent.owner->Unmap(extent, part.address, part.bytes);
+      if (unmapped.ok()) continue;
+      FARWARP_LOG(kError, "softgpu: %s", unmapped.message().c_str());
+      driver.allocations.Insert(part);
+      result = CUDA_ERROR_UNMAP_FAILED;
+    }
+    return result;
   });
 }
 
@@ -213,8 +224,11 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc* des
     if (valid != CUDA_SUCCESS) return valid;
     const std::vector<Allocation> parts = driver.allocations.Exactly(ptr, size);
     if (!AllMapped(parts)) return CUDA_ERROR_INVALID_VALUE;
-    if (!driver.space.Protect(ptr, size, access).ok()) return CUDA_ERROR_OPERATING_SYSTEM;
     for (const Allocation& part : parts) {
+      PhysicalMemory::Extent& extent = ExtentOf(part);
+      if (!extent.owner->Protect(extent, part.address, part.bytes, access).ok()) {
+        return CUDA_ERROR_OPERATING_SYSTEM;
+      }
       driver.allocations.Update(part.address, [&](Allocation& mapping) {
         mapping.readable = access != AddressSpace::Access::kNone;
         mapping.writable = access == AddressSpace::Access::kReadWrite;

@@ -4,7 +4,8 @@
 // code of this process and must not meet an unmapped page. So each enters its ranges when it
 // begins, then looks whether they are still allocated; whoever frees memory takes it out of the
 // allocation map, then waits until no copy is inside. Copies end by themselves, so this wait is
-// short, whatever else the process's streams hold.
+// short, whatever else the process's streams hold. Memory that stays allocated and only changes its
+// place (page_move.h) pauses them instead.
 //
 // Thread-safe.
 #pragma once
@@ -27,6 +28,9 @@ class InUse {
    public:
     Entry(InUse& owner, Range to, Range from) : owner_(owner), to_(to), from_(from) {
       const MutexLock lock(owner_.mutex_);
+      while (Overlap(owner_.paused_, to_) || Overlap(owner_.paused_, from_)) {
+        owner_.left_.Wait(owner_.mutex_);
+      }
       next_ = owner_.first_;
       if (next_ != nullptr) next_->link_ = &next_;
       link_ = &owner_.first_;
@@ -51,6 +55,27 @@ class InUse {
     Entry** link_ = nullptr;  // What points here.
   };
 
+  // While it lives no copy is inside of the range, and none enters it.
+  class Pause {
+   public:
+    Pause(InUse& owner, Range range) : owner_(owner) {
+      const MutexLock lock(owner_.mutex_);
+      while (owner_.paused_.bytes != 0) owner_.left_.Wait(owner_.mutex_);
+      owner_.paused_ = range;
+      while (owner_.Touches(range)) owner_.left_.Wait(owner_.mutex_);
+    }
+    ~Pause() {
+      const MutexLock lock(owner_.mutex_);
+      owner_.paused_ = {0, 0};
+      owner_.left_.NotifyAll();
+    }
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    InUse& owner_;
+  };
+
   // Returns when no entry touches the range.
   void WaitUntilUnused(Range range) EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
@@ -71,6 +96,7 @@ class InUse {
   Mutex mutex_;
   CondVar left_;
   Entry* first_ GUARDED_BY(mutex_) = nullptr;
+  Range paused_ GUARDED_BY(mutex_) = {0, 0};
 };
 
 }  // namespace farwarp::softgpu
