@@ -1,6 +1,7 @@
 #include "server/daemon/daemon.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -23,6 +24,11 @@ constexpr std::size_t kMaxShownName = 64;  // Of a program, which names itself.
 // A lease as logs name it: enough to tell leases apart, and never a secret.
 std::string ShortId(const wire::LeaseId& id) {
   return HexEncode(id).substr(0, 8);
+}
+
+bool HasHungUp(int socket) {
+  pollfd wanted{socket, POLLRDHUP, 0};
+  return ::poll(&wanted, 1, 0) > 0 && (wanted.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 Result<UniqueFd> WriteBrief(const WorkerBrief& brief) {
@@ -314,6 +320,8 @@ void Daemon::OnWorkerEnd(WorkerPlace place) {
   lease.unused_since = std::chrono::steady_clock::now();
 
   const std::string lease_name = ShortId(lease.offer.id);
+  // The client's end and the worker's may be seen in either order.
+  place->client_gone = place->client_gone || HasHungUp(place->socket.get());
   // Without a client, a driver that is cut off in the middle of its work is no crash.
   const bool told = !end.signalled && (end.code == kExitServed || end.code == kExitRefused);
   const bool crashed = !place->ending && !told && (end.signalled || !place->client_gone);

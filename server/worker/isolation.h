@@ -16,8 +16,9 @@ Status Isolate(int last_fd);
 Status CheckDaemon(std::uint32_t daemon_pid);
 
 // Bounds the memory of this process's own: what it writes to and shares with nobody. Neither
-// reserved addresses nor shared files count, so a device's memory does not. An allocation beyond
-// it fails; where nobody expects that, the process says so and ends with kExitOverMemory.
+// reserved addresses nor shared files count. A driver that keeps its devices' memory in this
+// process has that counted, so the caller allows for it. An allocation beyond the limit fails;
+// where nobody expects that, the process says so and ends with kExitOverMemory.
 Status LimitMemory(std::uint64_t bytes);
 
 }  // namespace farwarp::server

@@ -29,7 +29,6 @@ namespace {
 constexpr int kProbeAnswerFd = 3;
 constexpr int kUsageError = 2;
 constexpr std::size_t kMaxBriefBytes = std::size_t{1} << 20;
-constexpr std::chrono::milliseconds kGivingBackPatience{50};
 
 Result<WorkerBrief> ReadBrief() {
   struct stat facts{};
@@ -43,6 +42,14 @@ Result<WorkerBrief> ReadBrief() {
   }
   ::close(kBriefFd);
   return WorkerBrief::Decode(payload);
+}
+
+// What the driver keeps in this process for the devices' memory: the software GPU does.
+std::uint64_t DeviceMemory(const WorkerBrief& brief) {
+  std::uint64_t bytes = 0;
+  if (!brief.fresh_memory) return bytes;
+  for (const BriefVgpu& vgpu : brief.vgpus) bytes += vgpu.memory_bytes;
+  return bytes;
 }
 
 // Everything before there is a session that can tell the client itself.
@@ -113,7 +120,9 @@ int Serve() {
   if (!brief.ok()) return refuse(brief.status());
   SetLogLevel(static_cast<LogLevel>(brief->log_level));
   if (const Status status = CheckDaemon(brief->daemon_pid); !status.ok()) return refuse(status);
-  if (const Status status = LimitMemory(brief->memory_limit); !status.ok()) return refuse(status);
+  if (const Status status = LimitMemory(brief->memory_limit + DeviceMemory(*brief)); !status.ok()) {
+    return refuse(status);
+  }
   Result<Quota> quota = Quota::Map(kQuotaFd, brief->quota_slot);
   if (!quota.ok()) return refuse(quota.status());
   ::close(kQuotaFd);

@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <mutex>
 #include <utility>
 
 #include "server/worker/brief.h"
@@ -17,8 +18,6 @@
 namespace farwarp::server {
 namespace {
 
-// A dead client's memory must be free within 100 ms, the operating system's part included.
-constexpr std::chrono::milliseconds kClientGonePatience{50};
 // Long enough to say goodbye to a client that reads.
 constexpr std::chrono::milliseconds kAskedPatience{500};
 
@@ -31,6 +30,9 @@ void ExitNow(int) {
 }  // namespace
 
 void BeginEnd(std::chrono::milliseconds patience, int exit_code) noexcept {
+  // Nobody holds it for long, and the signal's handler never takes it.
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   end_code.store(exit_code, std::memory_order_relaxed);
   // A signal, because any thread may be stuck in the driver.
   struct sigaction action{};
@@ -41,6 +43,11 @@ void BeginEnd(std::chrono::milliseconds patience, int exit_code) noexcept {
   ::sigaddset(&alarm, SIGALRM);
   ::pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
   itimerval timer{};
+  ::getitimer(ITIMER_REAL, &timer);
+  const std::chrono::microseconds left = std::chrono::seconds(timer.it_value.tv_sec) +
+                                         std::chrono::microseconds(timer.it_value.tv_usec);
+  if (left.count() != 0 && left <= patience) return;
+  timer = {};
   timer.it_value.tv_sec = patience.count() / 1000;
   timer.it_value.tv_usec = patience.count() % 1000 * 1000;
   ::setitimer(ITIMER_REAL, &timer, nullptr);
@@ -87,7 +94,7 @@ void Watch::Run() {
     }
     if (wanted[2].revents != 0) {
       wanted[2].fd = -1;
-      BeginEnd(kClientGonePatience, kExitCutShort);
+      BeginEnd(kGivingBackPatience, kExitCutShort);
     }
   }
 }

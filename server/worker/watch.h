@@ -18,7 +18,12 @@
 
 namespace farwarp::server {
 
-// Lets the process exit with `exit_code` after `patience`. Of several calls the last one counts.
+// What the driver gets when nobody waits for answers any more. A dead client's memory must be free
+// within 100 ms: most of that is for the operating system, which has the process's pages to free.
+inline constexpr std::chrono::milliseconds kGivingBackPatience{20};
+
+// Lets the process exit after `patience`, or after what is left of an earlier call's if that is
+// less: a process waits once. The exit code is the last call's.
 void BeginEnd(std::chrono::milliseconds patience, int exit_code) noexcept;
 
 class Watch {

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -22,6 +23,7 @@
 #include "server/daemon/probe.h"
 #include "server/worker/brief.h"
 #include "server/worker/isolation.h"
+#include "server/worker/watch.h"
 
 namespace farwarp::server {
 namespace {
@@ -276,6 +278,29 @@ TEST(WorkerMemory, IsASettingWithALeastSize) {
   EXPECT_FALSE(SetConfig(config, "worker_memory", "much", "--worker-memory").ok());
   config.worker_memory = kMiB;
   EXPECT_THAT(CompleteConfig("host", config).message(), HasSubstr("worker_memory"));
+}
+
+long MillisecondsUntilTheEnd() {
+  itimerval timer{};
+  ::getitimer(ITIMER_REAL, &timer);
+  return timer.it_value.tv_sec * 1000 + timer.it_value.tv_usec / 1000;
+}
+
+TEST(WorkerEndDeathTest, WaitsOnceHoweverOftenItBegins) {
+  EXPECT_EXIT(
+      {
+        BeginEnd(std::chrono::minutes(10), 1);
+        bool good = MillisecondsUntilTheEnd() > 60'000;
+        BeginEnd(std::chrono::minutes(1), 2);
+        good = good && MillisecondsUntilTheEnd() <= 60'000;
+        BeginEnd(std::chrono::minutes(5), 3);
+        good = good && MillisecondsUntilTheEnd() <= 60'000;
+        // The last one says what became of it, and nothing holds up the end.
+        if (good) BeginEnd(milliseconds(1), kExitServed);
+        while (good) ::pause();
+        ::_exit(1);
+      },
+      ::testing::ExitedWithCode(kExitServed), "");
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
