@@ -283,13 +283,14 @@ bool Graphs::CaptureLaunch(CUstream stream, bool per_thread, const CUDA_KERNEL_N
 
 bool Graphs::CaptureAlloc(CUstream stream, bool per_thread, CUDA_MEM_ALLOC_NODE_PARAMS params,
                           CUdeviceptr* address, CUresult* result) {
+  std::shared_ptr<GraphMemory> memory;  // Goes after the lock.
   return InCapture(stream, per_thread, result,
                    [&](const StreamInfo&, StreamCapture* capture) REQUIRES(mutex_) {
                      if (address == nullptr) return CUDA_ERROR_INVALID_VALUE;
                      NodeWork work;
                      CUresult done = ReadAlloc(&params, &work);
                      if (done != CUDA_SUCCESS) return done;
-                     const auto memory = work.memory;
+                     memory = work.memory;
                      done = AddCaptured(capture, std::move(work));
                      if (done != CUDA_SUCCESS) return done;
                      memory_[memory->address] = memory;
@@ -450,6 +451,7 @@ CUresult Graphs::RefuseCaptured(CUevent event) {
 
 void Graphs::ForgetStream(CUstream stream) {
   if (!capturing()) return;
+  Orphans orphans;  // No objects: a captured graph retains none that is not retained elsewhere.
   const MutexLock lock(mutex_);
   StreamInfo info;
   if (backend_.FindStream(stream, false, &info) != CUDA_SUCCESS) return;
@@ -462,10 +464,9 @@ void Graphs::ForgetStream(CUstream stream) {
     return;
   }
   // Nobody can end this capture any more.
-  Orphans none;  // A captured graph retains nothing that is not retained elsewhere.
   std::unique_ptr<Graph> own = std::move(capture->own);
   EndState(capture);
-  if (own != nullptr) Forget(*own, &none);
+  if (own != nullptr) Forget(*own, &orphans);
 }
 
 void Graphs::ForgetEvent(CUevent event) {

@@ -127,6 +127,13 @@ CUresult Graphs::DestroyExec(CUgraphExec handle) {
     const MutexLock lock(mutex_);
     Exec* exec = FindExec(handle);
     if (exec == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    // Launches under way may still use what the objects stand for.
+    References references;
+    TakeReferences(*exec->graph, &references);
+    if (!references.empty() &&
+        !exec->executable->AfterLaunches([this, references] { Release(references); })) {
+      for (const auto& [object, count] : references) Unreference(object, count, &orphans);
+    }
     Forget(*exec->graph, &orphans);
     execs_.erase(IdOf(handle));
   }
@@ -284,7 +291,11 @@ CUresult Graphs::Launch(CUgraphExec handle, CUstream stream, bool per_thread) {
         work.type = CU_GRAPH_NODE_TYPE_GRAPH;
         Node* node = nullptr;
         result = AddCaptured(capture, std::move(work), &node);
-        if (result != CUDA_SUCCESS) return result;
+        if (result != CUDA_SUCCESS) {
+          Orphans none;  // The executable graph still refers to every object.
+          Forget(*child, &none);
+          return result;
+        }
         child->parent = node;
         node->child = std::move(child);
         return CUDA_SUCCESS;

@@ -91,6 +91,7 @@ void Graphs::Forget(Graph& graph, Orphans* orphans) {
 
 void Graphs::ForgetNode(Node& node, Orphans* orphans) {
   nodes_.erase(node.id);
+  if (node.work.memory != nullptr) orphans->memory.push_back(node.work.memory);
   if (node.child != nullptr) Forget(*node.child, orphans);
 }
 
@@ -348,11 +349,12 @@ CUresult Graphs::AddEvent(CUgraphNode* node, CUgraph graph, const Dependencies& 
 
 CUresult Graphs::AddAlloc(CUgraphNode* node, CUgraph graph, const Dependencies& after,
                           CUDA_MEM_ALLOC_NODE_PARAMS* params) {
+  std::shared_ptr<GraphMemory> memory;  // Goes after the lock.
   const MutexLock lock(mutex_);
   NodeWork work;
   const CUresult result = ReadAlloc(params, &work);
   if (result != CUDA_SUCCESS) return result;
-  const auto memory = work.memory;
+  memory = work.memory;
   const CUresult added = AddTo(node, graph, after, std::move(work));
   if (added != CUDA_SUCCESS) return added;
   memory_[memory->address] = memory;

@@ -44,8 +44,8 @@ struct Graph {
   std::uint64_t origin = 0;
   Node* parent = nullptr;  // Of a child graph.
   CaptureState* capture = nullptr;
-  std::vector<std::unique_ptr<Node>> nodes;  // In the order of creation.
-  std::map<UserObject*, std::uint64_t> objects;
+  std::vector<std::unique_ptr<Node>> nodes;      // In the order of creation.
+  std::map<UserObject*, std::uint64_t> objects;  // As Graphs::References.
 
   CUgraph handle() const noexcept { return ToHandle<CUgraph>(id); }
 };

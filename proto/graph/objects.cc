@@ -11,12 +11,29 @@ void Graphs::Unreference(UserObject* object, std::uint64_t count, Orphans* orpha
   object->references -= std::min(object->references, count);
   if (object->references != 0) return;
   const auto found = objects_.find(object->id);
-  orphans->push_back(std::move(found->second));
+  orphans->objects.push_back(std::move(found->second));
   objects_.erase(found);
 }
 
 void Graphs::Bury(Orphans orphans) {
-  for (const auto& object : orphans) object->destroy(object->data);
+  for (const auto& object : orphans.objects) object->destroy(object->data);
+}
+
+void Graphs::TakeReferences(Graph& graph, References* references) {
+  for (const auto& [object, count] : graph.objects) (*references)[object] += count;
+  graph.objects.clear();
+  for (const auto& node : graph.nodes) {
+    if (node->child != nullptr) TakeReferences(*node->child, references);
+  }
+}
+
+void Graphs::Release(const References& references) {
+  Orphans orphans;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [object, count] : references) Unreference(object, count, &orphans);
+  }
+  Bury(std::move(orphans));
 }
 
 CUresult Graphs::CreateObject(CUuserObject* out, void* data, CUhostFn destroy, unsigned references,
@@ -89,10 +106,11 @@ CUresult Graphs::GraphReleases(CUgraph graph_handle, CUuserObject handle, unsign
 }
 
 bool Graphs::Free(CUdeviceptr address, CUresult* result) {
+  std::shared_ptr<GraphMemory> memory;  // Goes after the lock: it may be the last to refer to it.
   const MutexLock lock(mutex_);
   const auto found = memory_.find(address);
   if (found == memory_.end()) return false;
-  const auto memory = found->second.lock();
+  memory = found->second.lock();
   if (memory == nullptr) {
     memory_.erase(found);
     return false;
@@ -103,13 +121,16 @@ bool Graphs::Free(CUdeviceptr address, CUresult* result) {
 }
 
 CUresult Graphs::MemoryAttribute(CUdevice device, CUgraphMem_attribute attribute, void* value) {
+  Orphans held;  // Goes after the lock.
   const MutexLock lock(mutex_);
   if (!backend_.IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
   std::uint64_t used = 0, reserved = 0;
   for (const auto& [address, weak] : memory_) {
     const auto memory = weak.lock();
-    if (memory == nullptr || memory->device != device) continue;
+    if (memory == nullptr) continue;
+    held.memory.push_back(memory);
+    if (memory->device != device) continue;
     reserved += memory->bytes;
     if (memory->live) used += memory->bytes;
   }

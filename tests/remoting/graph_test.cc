@@ -1,8 +1,11 @@
 // Graphs through client and server: what travels, when, and how often somebody waits.
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <vector>
 
+#include "farwarp/base/deadline.h"
 #include "tests/remoting/soft_loop.h"
 
 namespace farwarp::tests {
@@ -164,6 +167,78 @@ TEST_F(RemoteGraph, MisshapenMemoryIsRefusedHere) {
             CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(loop_->TakeRoundTrips(), 0u);
   EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+}
+
+// Blocks a stream until it is opened, or for a while, which `expired` tells.
+struct Barrier {
+  std::atomic<bool> open{false};
+  std::atomic<bool> expired{false};
+  static void Wait(void* data) {
+    auto& barrier = *static_cast<Barrier*>(data);
+    const Deadline deadline = Deadline::After(std::chrono::seconds(5));
+    while (!barrier.open && !deadline.expired()) std::this_thread::yield();
+    if (!barrier.open) barrier.expired = true;
+  }
+};
+
+// A launch may still use what an object stands for.
+TEST_F(RemoteGraph, ObjectsOutliveTheLaunchesOfADestroyedGraph) {
+  Barrier barrier;
+  std::atomic<int> destroyed{0};
+  CUuserObject object = nullptr;
+  ASSERT_EQ(cu::cuUserObjectCreate(
+                &object, &destroyed, [](void* data) { ++*static_cast<std::atomic<int>*>(data); }, 1,
+                CU_USER_OBJECT_NO_DESTRUCTOR_SYNC),
+            CUDA_SUCCESS);
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  const CUDA_HOST_NODE_PARAMS host{&Barrier::Wait, &barrier};
+  ASSERT_EQ(cu::cuGraphAddHostNode(&node, graph, nullptr, 0, &host), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE), CUDA_SUCCESS);
+  CUgraphExec exec = nullptr;
+  ASSERT_EQ(cu::cuGraphInstantiateWithFlags(&exec, graph, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuGraphExecDestroy(exec), CUDA_SUCCESS);
+  EXPECT_EQ(destroyed, 0);
+  barrier.open = true;
+  ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  const Deadline deadline = Deadline::After(std::chrono::seconds(10));
+  while (destroyed == 0 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_EQ(destroyed, 1);
+  EXPECT_FALSE(barrier.expired);
+}
+
+// Memory of a graph goes when the device is done with it; that wait is one thread's.
+TEST_F(RemoteGraph, MemoryThatGoesHoldsUpNobodyElse) {
+  Barrier barrier;
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  CUDA_MEM_ALLOC_NODE_PARAMS params{};
+  params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  params.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  params.bytesize = 4096;
+  ASSERT_EQ(cu::cuGraphAddMemAllocNode(&node, graph, nullptr, 0, &params), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuLaunchHostFunc(stream_, &Barrier::Wait, &barrier), CUDA_SUCCESS);
+  std::thread destroyer([&] {
+    EXPECT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
+    cu::cuCtxSetCurrent(nullptr);
+  });
+  const Deadline deadline = Deadline::After(std::chrono::seconds(10));
+  std::size_t count = 0;
+  while (cu::cuGraphGetNodes(graph, nullptr, &count) == CUDA_SUCCESS && !deadline.expired()) {
+    std::this_thread::yield();
+  }
+  // It is gone for everybody while its memory waits.
+  CUgraph other = nullptr;
+  EXPECT_EQ(cu::cuGraphCreate(&other, 0), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphDestroy(other), CUDA_SUCCESS);
+  EXPECT_FALSE(barrier.expired);
+  barrier.open = true;
+  destroyer.join();
 }
 
 }  // namespace

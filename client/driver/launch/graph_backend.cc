@@ -1,6 +1,8 @@
 #include "client/driver/launch/graph_backend.h"
 
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "client/driver/copy/copy.h"
@@ -62,6 +64,8 @@ class ClientExecutable final : public graph::Executable {
     return command.Post();
   }
 
+  bool AfterLaunches(std::function<void()> then) override;
+
   // The next launch sends it.
   CUresult Update(const graph::Plan&, std::uint32_t) override {
     changed_ = true;
@@ -77,7 +81,33 @@ class ClientExecutable final : public graph::Executable {
   GraphPlan plan_;
   const unsigned long long flags_;
   bool changed_ = false;
+  // Where the last launch went, and its number in the context's work.
+  wire::Handle context_;
+  wire::Handle stream_;
+  std::uint64_t mark_ = 0;
 };
+
+bool ClientExecutable::AfterLaunches(std::function<void()> then) {
+  StreamUse use;
+  use.context_handle = context_;
+  use.context = process_.contexts.Find(context_);
+  if (use.context == nullptr || !use.context->alive.load() || use.context->work.settled(mark_)) {
+    return false;
+  }
+  // A stream that is gone has been followed by the legacy one, unless it was beside that.
+  use.stream = process_.streams.Find(stream_);
+  use.wire = use.stream != nullptr ? wire::ToPointer<CUstream>(stream_) : nullptr;
+  auto owned = std::make_unique<std::function<void()>>(std::move(then));
+  const CUhostFn call = [](void* data) {
+    const std::unique_ptr<std::function<void()>> last(static_cast<std::function<void()>*>(data));
+    (*last)();
+  };
+  if (process_.callbacks().Enqueue(use, {.function = call, .data = owned.get()}) != CUDA_SUCCESS) {
+    return false;
+  }
+  static_cast<void>(owned.release());
+  return true;
+}
 
 CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool per_thread) {
   Caller caller;
@@ -103,6 +133,9 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
     process_.callbacks().Unexpect(context, plan_.host_functions());
     return result;
   }
+  context_ = use.context_handle;
+  stream_ = use.legacy() ? wire::Handle() : wire::FromPointer(use.wire);
+  mark_ = use.context->work.Mark();
   for (const graph::PlanNode& node : plan) {
     if (node.work.type != CU_GRAPH_NODE_TYPE_EVENT_RECORD) continue;
     if (Event* event = process_.events.Find(node.work.event); event != nullptr) {

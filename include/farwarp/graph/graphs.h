@@ -207,7 +207,13 @@ class Graphs {
   void ForgetEvent(CUevent event) EXCLUDES(mutex_);
 
  private:
-  using Orphans = std::vector<std::unique_ptr<UserObject>>;
+  // What nothing refers to any more, to be let go without the lock: destructors are the
+  // application's, and memory may wait for the device.
+  struct Orphans {
+    std::vector<std::unique_ptr<UserObject>> objects;
+    std::vector<std::shared_ptr<GraphMemory>> memory;
+  };
+  using References = std::map<UserObject*, std::uint64_t>;
   struct StreamCapture;
 
   std::uint64_t NewId(unsigned kind) REQUIRES(mutex_);
@@ -221,6 +227,9 @@ class Graphs {
   void ForgetNode(Node& node, Orphans* orphans) REQUIRES(mutex_);
   void Unreference(UserObject* object, std::uint64_t count, Orphans* orphans) REQUIRES(mutex_);
   static void Bury(Orphans orphans);
+  // Takes what a graph and its child graphs refer to.
+  static void TakeReferences(Graph& graph, References* references);
+  void Release(const References& references) EXCLUDES(mutex_);
   CUresult CopyGraph(const Graph& from, int depth, std::unique_ptr<Graph>* to) REQUIRES(mutex_);
   CUresult ReadEdges(Graph& graph, const Dependencies& after, std::vector<Edge>* edges) const
       REQUIRES(mutex_);

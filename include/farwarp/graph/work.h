@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -85,6 +86,9 @@ class Executable {
   virtual ~Executable() = default;
   virtual CUresult Launch(const Plan& plan, CUstream stream, bool per_thread) = 0;
   virtual CUresult Upload(CUstream stream, bool per_thread) = 0;
+  // Has `then` called, once, by a thread that holds no lock, when the launches so far have ended.
+  // False, and nothing is called, if none is known to be under way.
+  virtual bool AfterLaunches(std::function<void()> then) = 0;
   // The node at `index` has changed.
   virtual CUresult Update(const Plan& plan, std::uint32_t index) = 0;
 };

@@ -1,9 +1,13 @@
 // Graphs on the software GPU: order, updates, memory, objects. Capture's rules through whole
 // programs are in tests/e2e.
+#include <atomic>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "farwarp/base/deadline.h"
 #include "tests/unit/softgpu/api_fixture.h"
 
 namespace farwarp::softgpu {
@@ -104,6 +108,40 @@ TEST_F(GraphTest, ObjectsDieWithTheLastGraphThatHoldsThem) {
   ASSERT_OK(cuGraphExecDestroy(exec));
   EXPECT_EQ(destroyed, 1);
   EXPECT_CU(CUDA_ERROR_INVALID_VALUE, cuUserObjectRetain(object, 1));
+}
+
+// A launch may still use what an object stands for.
+TEST_F(GraphTest, ObjectsOutliveTheLaunchesOfADestroyedGraph) {
+  std::atomic<bool> open{false};
+  std::atomic<int> destroyed{0};
+  CUuserObject object = nullptr;
+  ASSERT_OK(cuUserObjectCreate(
+      &object, &destroyed, [](void* data) { ++*static_cast<std::atomic<int>*>(data); }, 1,
+      CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_OK(cuGraphCreate(&graph, 0));
+  const CUDA_HOST_NODE_PARAMS host{
+      [](void* data) {
+        const Deadline deadline = Deadline::After(std::chrono::seconds(5));
+        while (!*static_cast<std::atomic<bool>*>(data) && !deadline.expired()) {
+          std::this_thread::yield();
+        }
+      },
+      &open};
+  ASSERT_OK(cuGraphAddHostNode(&node, graph, nullptr, 0, &host));
+  ASSERT_OK(cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
+  CUgraphExec exec = nullptr;
+  ASSERT_OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  ASSERT_OK(cuGraphDestroy(graph));
+  ASSERT_OK(cuGraphLaunch(exec, nullptr));
+  ASSERT_OK(cuGraphExecDestroy(exec));
+  EXPECT_EQ(destroyed, 0);
+  open = true;
+  const Deadline deadline = Deadline::After(std::chrono::seconds(10));
+  while (destroyed == 0 && !deadline.expired()) std::this_thread::yield();
+  EXPECT_EQ(destroyed, 1);
+  ASSERT_OK(cuCtxSynchronize());
 }
 
 TEST_F(GraphTest, ForeignNodesAndBadEdgesAreRefused) {

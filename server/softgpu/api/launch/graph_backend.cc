@@ -60,6 +60,13 @@ class SoftExecutable final : public graph::Executable {
     std::shared_ptr<Context> context;
     return FindStream(driver_, per_thread ? PerThread(stream) : stream, &found, &context);
   }
+  bool AfterLaunches(std::function<void()> then) override {
+    if (last_ == nullptr || last_->done()) return false;
+    const auto work = std::make_shared<Work>(Lane::kHost, 0, std::move(then));
+    work->After(last_);
+    driver_.executor.Submit(work);
+    return true;
+  }
   // Everything is read from the plan at each launch.
   CUresult Update(const Plan&, std::uint32_t) override { return CUDA_SUCCESS; }
 
