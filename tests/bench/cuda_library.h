@@ -44,6 +44,7 @@ class CudaLibrary {
     BENCH_FUNCTION(cuMemFree_v2);
     BENCH_FUNCTION(cuMemGetInfo_v2);
     BENCH_FUNCTION(cuMemHostAlloc);
+    BENCH_FUNCTION(cuMemsetD8_v2);
     BENCH_FUNCTION(cuMemcpyHtoD_v2);
     BENCH_FUNCTION(cuMemcpyDtoH_v2);
     BENCH_FUNCTION(cuLaunchKernel);
@@ -61,6 +62,7 @@ class CudaLibrary {
   decltype(&::cuMemFree_v2) cuMemFree_v2;
   decltype(&::cuMemGetInfo_v2) cuMemGetInfo_v2;
   decltype(&::cuMemHostAlloc) cuMemHostAlloc;
+  decltype(&::cuMemsetD8_v2) cuMemsetD8_v2;
   decltype(&::cuMemcpyHtoD_v2) cuMemcpyHtoD_v2;
   decltype(&::cuMemcpyDtoH_v2) cuMemcpyDtoH_v2;
   decltype(&::cuLaunchKernel) cuLaunchKernel;

@@ -6,11 +6,18 @@
 //   between them farwarp-bench measure          medians of the timed workloads, each next to its
 //   raw-socket reference, interleaved
 //   farwarp-bench modules NAME     loading 40 MB of PTX, and the first launch of a large kernel
+//   farwarp-bench hold MIB         fills that much device memory, says "holding" and waits to be
+//   killed; hold-kernel has a kernel run for ever meanwhile, hold-copy copies for ever, and
+//   hold-plain does it all with its own memory
 //
 // `tests/bench/bench` runs it through `farwarp run` and makes the table.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -33,6 +40,7 @@ constexpr char kPtx[] = R"(
 .visible .entry empty16(.param .u64 a0, .param .u64 a1, .param .u64 a2, .param .u64 a3, .param .u32 a4, .param .u32 a5,
   .param .u32 a6, .param .u32 a7, .param .f32 a8, .param .f32 a9, .param .f32 a10, .param .f32 a11, .param .u64 a12,
   .param .u64 a13, .param .u32 a14, .param .u32 a15) { ret; }
+.visible .entry endless() { again: bra again; }
 )";
 
 class Program {
@@ -206,8 +214,54 @@ void MeasureModules(const char* way) {
   std::printf("]}\n");
 }
 
+void SayHolding() {
+  std::printf("holding\n");
+  std::fflush(stdout);
+}
+
+[[noreturn]] void WaitForTheEnd() {
+  for (;;) ::pause();
+}
+
+// Device memory, all of it written. `busy` is what the program does until it is killed: "kernel",
+// "copy" or nothing.
+[[noreturn]] void Hold(std::size_t bytes, const std::string& busy) {
+  constexpr std::size_t kCopyBytes = std::size_t{64} << 20;
+  Program program;
+  const CudaLibrary& cuda = program.cuda;
+  CUdeviceptr memory;
+  BENCH_CHECK(cuda.cuMemAlloc_v2(&memory, bytes));
+  BENCH_CHECK(cuda.cuMemsetD8_v2(memory, 1, bytes));
+  BENCH_CHECK(cuda.cuCtxSynchronize());
+  if (busy == "kernel") program.Launch(program.Function("endless"));
+  const std::vector<char> host(busy == "copy" ? std::min(kCopyBytes, bytes) : 0, 1);
+  SayHolding();
+  while (busy == "copy") BENCH_CHECK(cuda.cuMemcpyHtoD_v2(memory, host.data(), host.size()));
+  // So that the launch leaves.
+  if (busy == "kernel") BENCH_CHECK(cuda.cuCtxSynchronize());
+  WaitForTheEnd();
+}
+
+// As much memory of this process, and nothing of Farwarp.
+[[noreturn]] void HoldPlain(std::size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::fprintf(stderr, "farwarp-bench: no memory to hold\n");
+    std::exit(1);
+  }
+  ::madvise(memory, bytes, MADV_HUGEPAGE);
+  std::memset(memory, 1, bytes);
+  SayHolding();
+  WaitForTheEnd();
+}
+
 int Main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
+  if (mode.rfind("hold", 0) == 0 && argc > 2) {
+    const std::size_t bytes = std::strtoull(argv[2], nullptr, 10) << 20;
+    mode == "hold-plain" ? HoldPlain(bytes)
+                         : Hold(bytes, mode.substr(std::min<std::size_t>(mode.size(), 5)));
+  }
   if (mode == "measure") {
     RawPeer peer;
     Program program;
@@ -231,7 +285,9 @@ int Main(int argc, char** argv) {
     MeasureModules(argv[2]);
     return 0;
   }
-  std::fprintf(stderr, "usage: farwarp-bench first-kernel | launches N | measure | modules NAME\n");
+  std::fprintf(stderr,
+               "usage: farwarp-bench first-kernel | launches N | measure | modules NAME | "
+               "hold MIB | hold-plain MIB\n");
   return 2;
 }
 
