@@ -1,15 +1,18 @@
 // ObjectTable<T>: mints the handles of one kind and finds the client's record of each.
 //
 // An index is reused after destruction with the next generation, so a stale handle is refused, as a
-// forged one is. Find takes no lock and costs two dependent loads: it is on the launch path. The
-// records are allocated by Mint and freed by Remove; using a handle in one thread while another
-// destroys it is the application's bug, as it is in CUDA.
+// forged one is. The server refuses an index that it still knows, so nobody may be given one before
+// the command that ends its last owner is in the stream: Removed keeps it until then. Find takes no
+// lock and costs two dependent loads: it is on the launch path. The records are taken over by Mint
+// and given back by Remove; using a handle in one thread while another destroys it is the
+// application's bug, as it is in CUDA.
 //
 // Thread-safe.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -37,6 +40,33 @@ class ObjectTable {
     }
   }
 
+  // A record whose handle has ended, and the index that it had, which is free again when this ends.
+  // Null if there was none. Must not outlive the table.
+  class [[nodiscard]] Removed {
+   public:
+    Removed() = default;
+    Removed(Removed&& other) noexcept
+        : object_(std::move(other.object_)),
+          table_(std::exchange(other.table_, nullptr)),
+          index_(other.index_) {}
+    Removed& operator=(Removed&&) = delete;
+    ~Removed() {
+      if (table_ != nullptr) table_->Free(index_);
+    }
+    T* get() const noexcept { return object_.get(); }
+    T* operator->() const noexcept { return object_.get(); }
+    bool operator==(std::nullptr_t) const noexcept { return object_ == nullptr; }
+
+   private:
+    friend class ObjectTable;
+    Removed(std::unique_ptr<T> object, ObjectTable* table, std::uint32_t index)
+        : object_(std::move(object)), table_(table), index_(index) {}
+
+    std::unique_ptr<T> object_;
+    ObjectTable* table_ = nullptr;
+    std::uint32_t index_ = 0;
+  };
+
   // Takes the record over. A null handle if too many are alive or memory is short.
   wire::Handle Mint(std::unique_ptr<T> object) EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
@@ -48,6 +78,8 @@ class ObjectTable {
       if (next_ == wire::kMaxHandlesPerKind) return {};
       index = next_;
       if (ChunkOf(index).load(std::memory_order_relaxed) == nullptr) {
+        // Giving an index back must not fail.
+        free_.reserve(std::size_t{index} + kChunk);
         auto* chunk = new (std::nothrow) Chunk;
         if (chunk == nullptr) return {};
         ChunkOf(index).store(chunk, std::memory_order_release);
@@ -77,18 +109,19 @@ class ObjectTable {
     return Find(wire::FromPointer(pointer));
   }
 
-  // Ends the handle and hands its record back; nullptr if it was not alive.
-  std::unique_ptr<T> Remove(wire::Handle handle) EXCLUDES(mutex_) {
+  // Ends the handle. The caller keeps what is returned until the command that ends the object on
+  // the server has been posted.
+  Removed Remove(wire::Handle handle) EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
-    if (Find(handle) == nullptr) return nullptr;
+    if (Find(handle) == nullptr) return {};
     Slot& slot = SlotOf(*ChunkOf(handle.index()).load(std::memory_order_relaxed), handle.index());
     slot.handle.store(0, std::memory_order_release);
     std::unique_ptr<T> object(slot.object.exchange(nullptr, std::memory_order_relaxed));
-    // A generation that would wrap around could make a very old handle valid again: retire the
-    // index instead.
-    if (++slot.generation != 0) free_.push_back(handle.index());
     --live_;
-    return object;
+    // A generation that would wrap around could make a very old handle valid again: the index is
+    // retired instead.
+    const bool again = ++slot.generation != 0;
+    return {std::move(object), again ? this : nullptr, handle.index()};
   }
 
   // Calls `visit(handle, record)` for each live record. `visit` must not call back into this table.
@@ -115,6 +148,11 @@ class ObjectTable {
     std::uint16_t generation = 1;
   };
   using Chunk = std::array<Slot, kChunk>;
+
+  void Free(std::uint32_t index) noexcept EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    free_.push_back(index);
+  }
 
   std::atomic<Chunk*>& ChunkOf(std::uint32_t index) noexcept { return chunks_[index / kChunk]; }
   const std::atomic<Chunk*>& ChunkOf(std::uint32_t index) const noexcept {

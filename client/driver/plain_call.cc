@@ -24,7 +24,7 @@ ObjectTable<PlainObject, kKind>& Objects() {
 template <HandleKind kKind>
 bool Retire(wire::Handle handle) {
   if (!handle.Is(kKind)) return false;
-  Objects<kKind>().Remove(handle);
+  static_cast<void>(Objects<kKind>().Remove(handle));
   return true;
 }
 

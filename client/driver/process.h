@@ -157,6 +157,16 @@ class Process {
   bool launch_blocking_ = false;
 };
 
+// What has ended here while the command that ends it on the server is still to be posted.
+struct Ending {
+  std::vector<decltype(Process::streams)::Removed> streams;
+  std::vector<decltype(Process::events)::Removed> events;
+  std::vector<decltype(Process::modules)::Removed> modules;
+  std::vector<decltype(Process::libraries)::Removed> libraries;
+  std::vector<decltype(Process::functions)::Removed> functions;
+  std::vector<decltype(Process::kernels)::Removed> kernels;
+};
+
 // Who is calling.
 struct Caller {
   Process* process = nullptr;

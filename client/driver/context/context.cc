@@ -60,14 +60,19 @@ CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bo
 
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
   context.alive.store(false, std::memory_order_release);
+  Ending ending;
   for (const auto stream : OwnedHandles(process.streams, handle)) {
     process.graphs().ForgetStream(wire::ToPointer<CUstream>(stream));
-    process.streams.Remove(stream);
+    ending.streams.push_back(process.streams.Remove(stream));
   }
-  for (const auto event : OwnedHandles(process.events, handle)) process.events.Remove(event);
-  for (const auto module : OwnedHandles(process.modules, handle)) DropModule(process, module);
+  for (const auto event : OwnedHandles(process.events, handle)) {
+    ending.events.push_back(process.events.Remove(event));
+  }
+  for (const auto module : OwnedHandles(process.modules, handle)) {
+    DropModule(process, module, ending);
+  }
   for (const auto function : OwnedHandles(process.functions, handle)) {
-    process.functions.Remove(function);
+    ending.functions.push_back(process.functions.Remove(function));
   }
   process.kernels.ForEach([&](wire::Handle, Kernel& kernel) {
     const MutexLock lock(kernel.mutex);

@@ -209,7 +209,7 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
   }
   if (stream != nullptr) {
     block.context->beside_streams.fetch_sub(1);
-    process_.streams.Remove(wire::FromPointer(stream));
+    const auto removed = process_.streams.Remove(wire::FromPointer(stream));
     Command command(process_.session(), IdOf(InternalCommand::kDestroyStream));
     command.body().PutPointer(stream);
     static_cast<void>(command.Post());

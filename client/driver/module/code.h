@@ -25,7 +25,7 @@ CUresult MintLoaded(const Caller& caller, Objects& objects, std::unique_ptr<Reco
   minted.handle = candidate;
   const CUresult result = load(caller.session(), candidate, minted);
   if (result != CUDA_SUCCESS) {
-    objects.Remove(candidate);
+    static_cast<void>(objects.Remove(candidate));
     return result;
   }
   *handle = candidate;

@@ -58,7 +58,8 @@ CUresult cuLibraryUnload(CUlibrary library) {
   FARWARP_ENTER(caller);
   const Handle handle = wire::FromPointer(library);
   if (caller.process->libraries.Find(handle) == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-  DropLibrary(*caller.process, handle);
+  Ending ending;
+  DropLibrary(*caller.process, handle, ending);
   Command command(caller.session(), IdOf(InternalCommand::kUnloadLibrary));
   command.body().Put(handle.bits());
   return command.Post();

@@ -89,27 +89,34 @@ CUresult FunctionOf(const Caller& caller, Handle kernel_handle, Kernel& kernel, 
   return command.Post();
 }
 
-void DropModule(Process& process, Handle handle) {
-  const auto module = process.modules.Remove(handle);
-  if (module == nullptr) return;
+void DropModule(Process& process, Handle handle, Ending& ending) {
+  auto removed = process.modules.Remove(handle);
+  if (removed == nullptr) return;
+  Module& module = *ending.modules.emplace_back(std::move(removed)).get();
   process.globals.DropModule(handle.bits());
-  const MutexLock lock(module->mutex);
-  for (const auto& [index, function] : module->functions) process.functions.Remove(function);
+  const MutexLock lock(module.mutex);
+  for (const auto& [index, function] : module.functions) {
+    ending.functions.push_back(process.functions.Remove(function));
+  }
 }
 
-void DropLibrary(Process& process, Handle handle) {
-  const auto library = process.libraries.Remove(handle);
-  if (library == nullptr) return;
+void DropLibrary(Process& process, Handle handle, Ending& ending) {
+  auto removed = process.libraries.Remove(handle);
+  if (removed == nullptr) return;
+  Library& library = *ending.libraries.emplace_back(std::move(removed)).get();
   process.managed().DropVariablesOf(handle.bits());
   process.globals.DropModule(handle.bits());
-  const MutexLock lock(library->mutex);
-  for (const auto& [index, kernel_handle] : library->kernels) {
-    const auto kernel = process.kernels.Remove(kernel_handle);
-    if (kernel == nullptr) continue;
-    const MutexLock kernel_lock(kernel->mutex);
-    for (const auto& [context, function] : kernel->functions) process.functions.Remove(function);
+  const MutexLock lock(library.mutex);
+  for (const auto& [index, kernel_handle] : library.kernels) {
+    auto removed_kernel = process.kernels.Remove(kernel_handle);
+    if (removed_kernel == nullptr) continue;
+    Kernel& kernel = *ending.kernels.emplace_back(std::move(removed_kernel)).get();
+    const MutexLock kernel_lock(kernel.mutex);
+    for (const auto& [context, function] : kernel.functions) {
+      ending.functions.push_back(process.functions.Remove(function));
+    }
   }
-  for (const auto& [context, module] : library->modules) DropModule(process, module);
+  for (const auto& [context, module] : library.modules) DropModule(process, module, ending);
 }
 
 }  // namespace farwarp::client

@@ -84,8 +84,9 @@ CUresult FunctionOf(const Caller& caller, wire::Handle kernel_handle, Kernel& ke
                     wire::Handle* handle);
 
 class Process;
+struct Ending;
 // Ends everything that belongs to an unloaded module, or to a library.
-void DropModule(Process& process, wire::Handle module);
-void DropLibrary(Process& process, wire::Handle library);
+void DropModule(Process& process, wire::Handle module, Ending& ending);
+void DropLibrary(Process& process, wire::Handle library, Ending& ending);
 
 }  // namespace farwarp::client

@@ -61,7 +61,8 @@ CUresult cuModuleUnload(CUmodule hmod) {
   const Module* module = caller.process->modules.Find(hmod);
   if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if (module->library.bits() != 0) return CUDA_ERROR_INVALID_HANDLE;  // It is the library's.
-  DropModule(*caller.process, wire::FromPointer(hmod));
+  Ending ending;
+  DropModule(*caller.process, wire::FromPointer(hmod), ending);
   Command command(caller.session(), IdOf(InternalCommand::kUnloadModule));
   command.body().PutPointer(hmod);
   return command.Post();

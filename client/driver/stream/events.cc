@@ -65,9 +65,8 @@ CUresult PostOfContext(const Caller& caller, InternalCommand what, CUcontext con
 
 CUresult Destroy(CUevent event) {
   FARWARP_ENTER(caller);
-  if (caller.process->events.Remove(wire::FromPointer(event)) == nullptr) {
-    return CUDA_ERROR_INVALID_HANDLE;
-  }
+  const auto removed = caller.process->events.Remove(wire::FromPointer(event));
+  if (removed == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   caller.process->graphs().ForgetEvent(event);
   Command command(caller.session(), IdOf(InternalCommand::kDestroyEvent));
   command.body().PutPointer(event);

@@ -97,7 +97,7 @@ CUresult MintStream(const Caller& caller, unsigned flags, int priority, bool own
     command.body().Put(static_cast<std::uint32_t>(flags));
     command.body().Put(static_cast<std::int32_t>(priority));
     if (const CUresult result = command.Post(); result != CUDA_SUCCESS) {
-      caller.process->streams.Remove(*handle);
+      static_cast<void>(caller.process->streams.Remove(*handle));
       return result;
     }
   }
@@ -169,7 +169,8 @@ CUresult SynchronizeStream(Process& process, const StreamUse& use) {
 void EndThreadStreams(Process& process, ThreadState& thread) noexcept {
   for (const auto& own : thread.own_streams) {
     process.graphs().ForgetStream(wire::ToPointer<CUstream>(own.stream));
-    if (process.streams.Remove(own.stream) == nullptr) continue;
+    const auto removed = process.streams.Remove(own.stream);
+    if (removed == nullptr) continue;
     Command command(process.session(), IdOf(InternalCommand::kDestroyStream));
     command.body().Put(own.stream.bits());
     static_cast<void>(command.Post());

@@ -21,12 +21,26 @@ TEST(ObjectTable, AStaleHandleIsRefusedAfterItsIndexIsReused) {
   ASSERT_EQ(table.Find(first)->value, 1);
   EXPECT_EQ(table.Remove(first)->value, 1);
   EXPECT_EQ(table.Find(first), nullptr);
-  EXPECT_EQ(table.Remove(first), nullptr);
+  EXPECT_TRUE(table.Remove(first) == nullptr);
   const auto second = table.Mint(std::make_unique<Record>(Record{2}));
   EXPECT_EQ(second.index(), first.index());
   EXPECT_NE(second.bits(), first.bits());
   EXPECT_EQ(table.Find(first), nullptr);
   EXPECT_EQ(table.Find(second)->value, 2);
+}
+
+TEST(ObjectTable, AnIndexIsFreeWhenWhatWasRemovedHasEnded) {
+  Table table;
+  const auto first = table.Mint(std::make_unique<Record>(Record{1}));
+  {
+    const auto removed = table.Remove(first);
+    ASSERT_EQ(removed->value, 1);
+    EXPECT_EQ(table.Find(first), nullptr);
+    EXPECT_EQ(table.live(), 0u);
+    EXPECT_TRUE(table.Remove(first) == nullptr);
+    EXPECT_NE(table.Mint(std::make_unique<Record>()).index(), first.index());
+  }
+  EXPECT_EQ(table.Mint(std::make_unique<Record>()).index(), first.index());
 }
 
 TEST(ObjectTable, ForgedHandlesAreRefused) {
@@ -49,12 +63,12 @@ TEST(ObjectTable, ForgedHandlesAreRefused) {
 TEST(ObjectTable, AGenerationNeverRepeats) {
   Table table;
   const auto first = table.Mint(std::make_unique<Record>());
-  table.Remove(first);
+  static_cast<void>(table.Remove(first));
   for (int i = 0; i < 70000; ++i) {
     const auto next = table.Mint(std::make_unique<Record>());
     ASSERT_NE(next.bits(), first.bits());
     ASSERT_EQ(table.Find(first), nullptr);
-    table.Remove(next);
+    static_cast<void>(table.Remove(next));
   }
   EXPECT_EQ(table.live(), 0u);
 }
@@ -81,7 +95,7 @@ TEST(ObjectTable, ManyThreadsMintFindAndRemove) {
       }
       for (const auto& [handle, value] : mine) {
         if (table.Find(handle)->value != value) ++failures;
-        table.Remove(handle);
+        static_cast<void>(table.Remove(handle));
       }
     });
   }
