@@ -277,6 +277,11 @@ bool Process::HostMemoryPending(std::uint64_t address, std::uint64_t bytes) {
   return callbacks_->pending() || arrivals_->Pending(address, bytes);
 }
 
+bool Process::HostMemoryInUse(std::uint64_t address, std::uint64_t bytes) {
+  if (callbacks_->fetch_bytes() != 0) callbacks_->DropFailed();
+  return callbacks_->fetch_bytes() != 0 || HostMemoryPending(address, bytes);
+}
+
 CUresult Enter(Caller* caller) noexcept {
   caller->process = Process::Get();
   if (caller->process == nullptr) return Process::NotReady();

@@ -122,10 +122,13 @@ class Process {
   // An asynchronous device-to-host copy is on its way into [address, address + bytes), or a host
   // function that might write there has not run yet.
   bool HostMemoryPending(std::uint64_t address, std::uint64_t bytes);
+  // The same, or its bytes may still be read.
+  bool HostMemoryInUse(std::uint64_t address, std::uint64_t bytes);
   Arrivals& arrivals() noexcept { return *arrivals_; }
 
   bool launch_blocking() const noexcept { return launch_blocking_; }
   Callbacks& callbacks() noexcept { return *callbacks_; }
+  GraphLayer& graph_layer() noexcept { return *graph_layer_; }
   graph::Graphs& graphs() noexcept { return *graphs_; }
   Pools& pools() noexcept { return *pools_; }
   Managed& managed() noexcept { return *managed_; }

@@ -130,6 +130,73 @@ TEST_F(RemoteGraph, AChangeThatIsRefusedLeavesNothingBehind) {
   EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
 }
 
+// A host function may wait for what the program does after its copies.
+TEST_F(RemoteGraph, CopiesFromPageLockedMemoryDoNotWaitForHostFunctions) {
+  struct Gate {
+    std::atomic<bool> open{false};
+    unsigned* word = nullptr;
+    bool in_time = false;
+    static void Pass(void* data) {
+      auto* gate = static_cast<Gate*>(data);
+      const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+      while (!gate->open && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+      gate->in_time = gate->open;
+      ++*gate->word;
+    }
+  } gate;
+  for (CUstream stream : {stream_, CUstream{nullptr}}) {
+    gate.open = false;
+    gate.word = in_ + kBytes / 4 - 1;
+    *gate.word = 41;
+    in_[0] = 7;
+    ASSERT_EQ(cu::cuLaunchHostFunc(stream, &Gate::Pass, &gate), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuMemcpyHtoDAsync_v2(device_, in_, kBytes, stream), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(out_, device_, kBytes, stream), CUDA_SUCCESS);
+    EXPECT_EQ(loop_->TakeRoundTrips(), 0u);
+    gate.open = true;
+    ASSERT_EQ(cu::cuStreamSynchronize(stream), CUDA_SUCCESS);
+    EXPECT_TRUE(gate.in_time);
+    EXPECT_EQ(out_[0], 7u);
+    EXPECT_EQ(out_[kBytes / 4 - 1], 42u);
+    loop_->TakeRoundTrips();
+  }
+}
+
+TEST_F(RemoteGraph, PageLockedMemoryIsNotFreedBeforeItIsRead) {
+  struct Gate {
+    std::atomic<bool> open{false};
+    static void Pass(void* data) {
+      auto* gate = static_cast<Gate*>(data);
+      const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+      while (!gate->open && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    }
+  } gate;
+  void* source = nullptr;
+  ASSERT_EQ(cu::cuMemAllocHost_v2(&source, kBytes), CUDA_SUCCESS);
+  std::memset(source, 3, kBytes);
+  ASSERT_EQ(cu::cuLaunchHostFunc(stream_, &Gate::Pass, &gate), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyHtoDAsync_v2(device_, source, kBytes, stream_), CUDA_SUCCESS);
+  gate.open = true;
+  ASSERT_EQ(cu::cuMemFreeHost(source), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(out_, device_, kBytes, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(out_[kBytes / 4 - 1], 0x03030303u);
+}
+
+TEST_F(RemoteGraph, HostFunctionsKeepTheOrderOfTheirStream) {
+  // device → host, changed by a host function, host → device, and back.
+  ASSERT_EQ(cu::cuMemsetD32Async(device_, 20, 1, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(in_, device_, 4, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuLaunchHostFunc(
+                stream_, [](void* data) { ++*static_cast<unsigned*>(data); }, in_),
+            CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyHtoDAsync_v2(device_, in_, 4, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyDtoHAsync_v2(out_, device_, 4, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(in_[0], 21u);
+  EXPECT_EQ(out_[0], 21u);
+}
+
 TEST_F(RemoteGraph, CapturesEndWithTheirStreams) {
   CUdeviceptr address = 0;
   ASSERT_EQ(cu::cuStreamBeginCapture_v2(stream_, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);

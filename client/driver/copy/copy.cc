@@ -10,6 +10,7 @@
 #include "client/driver/memory/managed.h"
 #include "client/driver/memory/vmm.h"
 #include "client/driver/process.h"
+#include "client/driver/stream/callbacks.h"
 #include "client/session/command.h"
 #include "farwarp/wire/internal_command.h"
 #include "farwarp/wire/limits.h"
@@ -272,6 +273,17 @@ bool Captured(const Caller& caller, const CopyRequest& request, CUresult* result
   return graphs.Capture(request.stream, per_thread, std::move(work), result);
 }
 
+// A copy whose source a host function may still write to. The function may wait for what the caller
+// does next, so that a caller who need not wait must not: page-locked memory is read later. So much
+// of it at once as the server has room to put.
+bool MayGoInTurn(Process& process, const CopyRequest& request, std::uint64_t bytes,
+                 std::uint64_t span) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{256} << 20;
+  return request.timing == Timing::kAsynchronous && process.callbacks().pending() &&
+         process.host.Contains(request.from.address, span) && bytes <= kMostBytes &&
+         process.callbacks().fetch_bytes() <= kMostBytes - bytes;
+}
+
 }  // namespace
 
 bool PlaceManaged(Process& process, CopyRequest* request) {
@@ -309,8 +321,11 @@ CUresult Copy(const Caller& caller, CopyRequest request) {
   if (to_device && from_device) return CopyOnDevice(caller, use, request);
   if (to_device) {
     // The source may be the target of an earlier asynchronous copy or of a host function.
-    if (caller.process->HostMemoryPending(request.from.address,
-                                          SpanBytes(request.from, request.extent))) {
+    const std::uint64_t span = SpanBytes(request.from, request.extent);
+    if (caller.process->HostMemoryPending(request.from.address, span)) {
+      if (MayGoInTurn(*caller.process, request, *bytes, span)) {
+        return caller.process->graph_layer().CopyInTurn(use, request);
+      }
       const CUresult result = SynchronizeStream(*caller.process, use);
       if (result != CUDA_SUCCESS) return result;
     }

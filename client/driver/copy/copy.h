@@ -1,7 +1,8 @@
 // Copies, once the application's way of saying it has been understood: two planes, an extent, a
 // stream, and whether the caller may see the call return before the copy is done.
 //
-// What a call waits for: host to device, never (it returns when the bytes have left the buffer);
+// What a call waits for: host to device, never (it returns when the bytes have left the buffer, or,
+// if it is asynchronous from page-locked memory that a host function may still write to, before);
 // device to host, until the bytes are there, unless it is asynchronous into page-locked memory;
 // device to device, never.
 //

@@ -122,7 +122,7 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   process_.arrivals().Tidy();
   std::vector<std::uint64_t> transfers;
   const std::uint64_t context = use.context_handle.bits();
-  process_.callbacks().Expect(plan_.callbacks(), context, plan_.host_functions());
+  process_.callbacks().Expect(plan_.callbacks(), context, plan_.owed());
   result = CUDA_ERROR_OUT_OF_MEMORY;
   try {
     result = Post(plan, use, &transfers);
@@ -130,7 +130,7 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
   }
   if (result != CUDA_SUCCESS) {
     for (const std::uint64_t transfer : transfers) process_.session().CancelTransfer(transfer);
-    process_.callbacks().Unexpect(context, plan_.host_functions());
+    process_.callbacks().Unexpect(context, plan_.owed());
     return result;
   }
   context_ = use.context_handle;
@@ -294,6 +294,17 @@ GraphLayer::GraphLayer(Process& process)
     : backend_(std::make_unique<ClientBackend>(process)),
       graphs_(std::make_unique<graph::Graphs>(*backend_)) {}
 GraphLayer::~GraphLayer() = default;
+
+CUresult GraphLayer::CopyInTurn(const StreamUse& use, const CopyRequest& request) {
+  graph::Plan plan(1);
+  plan[0].work.type = CU_GRAPH_NODE_TYPE_MEMCPY;
+  plan[0].work.context = wire::ToPointer<CUcontext>(use.context_handle);
+  plan[0].work.copy = NodeOf(request);
+  std::unique_ptr<graph::Executable> once;
+  const CUresult result = backend_->Instantiate(plan, 0, &once);
+  if (result != CUDA_SUCCESS) return result;
+  return once->Launch(plan, request.stream, request.null == NullStream::kPerThread);
+}
 
 CUDA_MEMCPY3D NodeOf(const CopyRequest& request) {
   CUDA_MEMCPY3D copy{};

@@ -15,12 +15,17 @@ namespace farwarp::client {
 
 class Process;
 struct CopyRequest;
+struct StreamUse;
 
 class GraphLayer {
  public:
   explicit GraphLayer(Process& process);
   ~GraphLayer();
   graph::Graphs& graphs() noexcept { return *graphs_; }
+
+  // Does a copy from the program's memory as a graph does: the bytes are read when the stream gets
+  // there, and the call returns before. `use` is what the request's stream means.
+  CUresult CopyInTurn(const StreamUse& use, const CopyRequest& request);
 
  private:
   std::unique_ptr<graph::Backend> backend_;

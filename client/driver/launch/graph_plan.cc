@@ -76,7 +76,7 @@ CUresult GraphPlan::Describe(const graph::Plan& plan) {
   nodes_.clear();
   parts_.clear();
   waiting_ = sent_ = 0;
-  host_functions_ = 0;
+  owed_ = {};
   Places places(plan.size());
   for (std::size_t i = 0; i < plan.size(); ++i) {
     Places after;
@@ -197,6 +197,7 @@ CUresult GraphPlan::AddFetch(const CopyRequest& request, std::uint64_t context,
         std::uint64_t callback = 0;
         const CUresult kept = Keep(entry, &callback);
         if (kept != CUDA_SUCCESS) return kept;
+        owed_.fetch_bytes += *CopyBytes(extent);
         pieces.push_back(sent_);
         wire::Encoder body = Begin(GraphNodeKind::kFetch, after);
         body.Put(context);
@@ -246,7 +247,7 @@ CUresult GraphPlan::AddHost(const Callbacks::Entry& entry, const Places& after) 
   std::uint64_t callback = 0;
   const CUresult result = Keep(entry, &callback);
   if (result != CUDA_SUCCESS) return result;
-  ++host_functions_;
+  ++owed_.functions;
   Begin(GraphNodeKind::kHost, after).Put(callback);
   return CUDA_SUCCESS;
 }

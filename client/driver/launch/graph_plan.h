@@ -35,7 +35,8 @@ class GraphPlan {
   std::uint64_t number() const noexcept { return number_; }
   const std::vector<Arrival>& arrivals() const noexcept { return arrivals_; }
   const std::vector<std::uint64_t>& callbacks() const noexcept { return callbacks_; }
-  std::size_t host_functions() const noexcept { return host_functions_; }
+  // Of each launch.
+  const Callbacks::Owed& owed() const noexcept { return owed_; }
 
  private:
   using Places = std::vector<std::uint32_t>;
@@ -68,7 +69,7 @@ class GraphPlan {
   std::vector<Arrival> arrivals_;
   std::vector<std::uint64_t> callbacks_;
   std::vector<std::uint64_t> retired_;  // Callbacks that earlier launches may still reach.
-  std::size_t host_functions_ = 0;
+  Callbacks::Owed owed_;
 };
 
 }  // namespace farwarp::client

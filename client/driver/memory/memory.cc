@@ -27,9 +27,10 @@ CUresult Allocate(CUdeviceptr* address, std::uint64_t bytes) {
   return result;
 }
 
-// Waits if an asynchronous copy may still be on its way into a block that is about to go.
-CUresult AwaitCopiesInto(const Caller& caller, const HostRegistry::Block& block) {
-  return caller.process->HostMemoryPending(block.address, block.bytes)
+// Waits if an asynchronous copy may still be on its way into a block that is about to go, or has
+// yet to read it.
+CUresult AwaitCopies(const Caller& caller, const HostRegistry::Block& block) {
+  return caller.process->HostMemoryInUse(block.address, block.bytes)
              ? SynchronizeBusy(*caller.process, nullptr, caller.context_handle)
              : CUDA_SUCCESS;
 }
@@ -165,8 +166,7 @@ CUresult cuMemFreeHost(void* p) {
   if (!block.has_value() || block->address != Number(p) || !block->allocated) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (const CUresult result = AwaitCopiesInto(caller, *block); result != CUDA_SUCCESS)
-    return result;
+  if (const CUresult result = AwaitCopies(caller, *block); result != CUDA_SUCCESS) return result;
   return caller.process->host.Free(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS
              : CUDA_ERROR_INVALID_VALUE;
@@ -189,8 +189,7 @@ CUresult cuMemHostUnregister(void* p) {
     return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
   }
   // The application may free it next.
-  if (const CUresult result = AwaitCopiesInto(caller, *block); result != CUDA_SUCCESS)
-    return result;
+  if (const CUresult result = AwaitCopies(caller, *block); result != CUDA_SUCCESS) return result;
   return caller.process->host.Unregister(Number(p)) == HostRegistry::Outcome::kDone
              ? CUDA_SUCCESS
              : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;

@@ -60,11 +60,14 @@ void Callbacks::Retire(std::vector<std::uint64_t> numbers) {
 }
 
 void Callbacks::Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t context,
-                       std::size_t functions) {
-  if (functions == 0) return;
+                       const Owed& owed) {
+  if (owed == Owed{}) return;
   const MutexLock lock(mutex_);
-  owed_[context] += functions;
-  pending_.fetch_add(functions, std::memory_order_release);
+  Owed& all = owed_[context];
+  all.functions += owed.functions;
+  all.fetch_bytes += owed.fetch_bytes;
+  pending_.fetch_add(owed.functions, std::memory_order_release);
+  fetch_bytes_.fetch_add(owed.fetch_bytes, std::memory_order_release);
   for (const std::uint64_t number : numbers) {
     if (const auto found = waiting_.find(number); found != waiting_.end()) {
       found->second.context = context;
@@ -72,44 +75,54 @@ void Callbacks::Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t 
   }
 }
 
-void Callbacks::Unexpect(std::uint64_t context, std::size_t functions) noexcept {
+void Callbacks::Unexpect(std::uint64_t context, const Owed& owed) noexcept {
   const MutexLock lock(mutex_);
-  Settle(context, functions);
+  Settle(context, owed);
 }
 
-void Callbacks::Settle(std::uint64_t context, std::size_t functions) noexcept {
+Callbacks::Owed Callbacks::ShareOf(const Entry& entry) noexcept {
+  return entry.task == Task::kFetch ? Owed{0, *CopyBytes(entry.extent)} : Owed{1, 0};
+}
+
+void Callbacks::Settle(std::uint64_t context, const Owed& done) noexcept {
   const auto found = owed_.find(context);
   if (found == owed_.end()) return;  // Dropped.
-  const std::size_t settled = std::min(functions, found->second);
-  found->second -= settled;
-  if (found->second == 0) owed_.erase(found);
-  pending_.fetch_sub(settled, std::memory_order_release);
+  Owed& owed = found->second;
+  const std::size_t functions = std::min(done.functions, owed.functions);
+  const std::uint64_t bytes = std::min(done.fetch_bytes, owed.fetch_bytes);
+  owed.functions -= functions;
+  owed.fetch_bytes -= bytes;
+  if (owed == Owed{}) owed_.erase(found);
+  pending_.fetch_sub(functions, std::memory_order_release);
+  fetch_bytes_.fetch_sub(bytes, std::memory_order_release);
 }
 
 void Callbacks::DropContext(std::uint64_t context) noexcept {
   const MutexLock lock(mutex_);
   const auto owed = owed_.find(context);
   if (owed == owed_.end()) return;
-  std::size_t left = running_ == context ? 1 : 0;
+  Owed left = running_ == context ? running_share_ : Owed{};
   for (const std::uint64_t number : reached_) {
     const auto found = waiting_.find(number);
-    if (found != waiting_.end() && found->second.context == context &&
-        found->second.task != Task::kFetch) {
-      ++left;
-    }
+    if (found == waiting_.end() || found->second.context != context) continue;
+    const Owed share = ShareOf(found->second);
+    left.functions += share.functions;
+    left.fetch_bytes += share.fetch_bytes;
   }
   std::erase_if(waiting_, [&](const auto& waiting) REQUIRES(mutex_) {
     return waiting.second.context == context && !waiting.second.kept &&
            std::find(reached_.begin(), reached_.end(), waiting.first) == reached_.end();
   });
-  Settle(context, owed->second - std::min(left, owed->second));
+  const Owed all = owed->second;
+  Settle(context, {all.functions - std::min(left.functions, all.functions),
+                   all.fetch_bytes - std::min(left.fetch_bytes, all.fetch_bytes)});
 }
 
 void Callbacks::DropFailed() {
   std::vector<std::uint64_t> contexts;
   {
     const MutexLock lock(mutex_);
-    for (const auto& [context, functions] : owed_) contexts.push_back(context);
+    for (const auto& [context, owed] : owed_) contexts.push_back(context);
   }
   for (const std::uint64_t context : contexts) {
     if (process_.session().ContextError(context) != CUDA_SUCCESS) DropContext(context);
@@ -140,7 +153,7 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
     number = next_++;
     Entry& waiting = waiting_[number] = entry;
     waiting.context = use.context_handle.bits();
-    ++owed_[waiting.context];
+    ++owed_[waiting.context].functions;
     pending_.fetch_add(1, std::memory_order_release);
   }
   CUresult result;
@@ -153,7 +166,7 @@ CUresult Callbacks::Enqueue(const StreamUse& use, const Entry& entry) {
   }
   if (result != CUDA_SUCCESS) {
     const MutexLock lock(mutex_);
-    if (waiting_.erase(number) != 0) Settle(use.context_handle.bits(), 1);
+    if (waiting_.erase(number) != 0) Settle(use.context_handle.bits(), {1, 0});
   }
   return result;
 }
@@ -207,6 +220,7 @@ void Callbacks::Run() noexcept {
         entry = found->second;
         if (!entry.kept) waiting_.erase(found);
         running_ = entry.context;
+        running_share_ = ShareOf(entry);
       }
     }
     if (dropped) {
@@ -215,9 +229,7 @@ void Callbacks::Run() noexcept {
     }
     if (entry.task == Task::kFetch) {
       Fetch(number, entry);
-      continue;
-    }
-    if (entry.task == Task::kCopy) {
+    } else if (entry.task == Task::kCopy) {
       CopyRows(entry.from, entry.to, entry.extent);
     } else if (entry.function != nullptr) {
       entry.function(entry.data);
@@ -227,9 +239,9 @@ void Callbacks::Run() noexcept {
     {
       const MutexLock lock(mutex_);
       running_ = 0;
-      Settle(entry.context, 1);
+      Settle(entry.context, ShareOf(entry));
     }
-    Done(number);
+    if (entry.task != Task::kFetch) Done(number);
   }
 }
 

@@ -50,11 +50,16 @@ class Callbacks {
   // is under way.
   CUresult Keep(Entry entry, std::uint64_t* number) EXCLUDES(mutex_);
   void Retire(std::vector<std::uint64_t> numbers) EXCLUDES(mutex_);
-  // A launch in `context` will reach what was kept as `numbers`, `functions` of them functions; or
-  // will not reach them after all.
-  void Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t context,
-              std::size_t functions) EXCLUDES(mutex_);
-  void Unexpect(std::uint64_t context, std::size_t functions) noexcept EXCLUDES(mutex_);
+  // What streams have yet to reach.
+  struct Owed {
+    std::size_t functions = 0;
+    std::uint64_t fetch_bytes = 0;  // Of the program's memory, which are read then.
+    bool operator==(const Owed&) const = default;
+  };
+  // A launch in `context` will reach what was kept as `numbers`; or will not reach it after all.
+  void Expect(const std::vector<std::uint64_t>& numbers, std::uint64_t context, const Owed& owed)
+      EXCLUDES(mutex_);
+  void Unexpect(std::uint64_t context, const Owed& owed) noexcept EXCLUDES(mutex_);
   // The context has ended: what its streams have not reached by now they never will.
   void DropContext(std::uint64_t context) noexcept EXCLUDES(mutex_);
   // The same for contexts that have failed.
@@ -67,12 +72,18 @@ class Callbacks {
   // True if one has been enqueued and has not returned; one of a failed context counts until
   // DropFailed.
   bool pending() const noexcept { return pending_.load(std::memory_order_acquire) != 0; }
+  // Bytes of the program's memory that launches have yet to read; the same goes for these.
+  std::uint64_t fetch_bytes() const noexcept {
+    return fetch_bytes_.load(std::memory_order_acquire);
+  }
 
  private:
   void Run() noexcept;
   bool Start() REQUIRES(mutex_);
-  // So many functions of the context have returned, or will not be reached.
-  void Settle(std::uint64_t context, std::size_t functions) noexcept REQUIRES(mutex_);
+  // So much of what the context owed is done, or will not be reached.
+  void Settle(std::uint64_t context, const Owed& done) noexcept REQUIRES(mutex_);
+  // What reaching `entry` settles.
+  static Owed ShareOf(const Entry& entry) noexcept;
   // The stream that has reached `number` may go on.
   void Done(std::uint64_t number) noexcept;
   // Sends the bytes that a graph's copy waits for.
@@ -89,10 +100,13 @@ class Callbacks {
   bool started_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   pthread_t thread_{};
-  std::uint64_t running_ GUARDED_BY(mutex_) = 0;  // The context of the function that runs.
-  // Functions that have not returned, by context, and their sum.
-  std::map<std::uint64_t, std::size_t> owed_ GUARDED_BY(mutex_);
+  // The context of what the thread is at, and its part of what is owed.
+  std::uint64_t running_ GUARDED_BY(mutex_) = 0;
+  Owed running_share_ GUARDED_BY(mutex_);
+  // What is not done, by context, and its sums.
+  std::map<std::uint64_t, Owed> owed_ GUARDED_BY(mutex_);
   std::atomic<std::size_t> pending_{0};
+  std::atomic<std::uint64_t> fetch_bytes_{0};
 };
 
 }  // namespace farwarp::client
