@@ -14,7 +14,11 @@
 
 namespace farwarp::pool {
 
-// To a node, on its Attach stream. The node answers Prepare and Revoke (Pool::NodeAnswered).
+// To a node, on its Attach stream: the first word, once it is accepted.
+struct SendWelcome {
+  SessionId session = 0;
+};
+// The node answers Prepare and Revoke (Pool::NodeAnswered).
 struct SendPrepare {
   SessionId session = 0;
   LeaseId lease;
@@ -79,8 +83,8 @@ struct SaveDrain {
   bool draining = false;
 };
 
-using Action = std::variant<SendPrepare, SendRevoke, SendDrain, CloseNode, TellQueued, TellGranted,
-                            TellRefused, TellEnded, SaveLease, EraseLease, SaveDrain>;
+using Action = std::variant<SendWelcome, SendPrepare, SendRevoke, SendDrain, CloseNode, TellQueued,
+                            TellGranted, TellRefused, TellEnded, SaveLease, EraseLease, SaveDrain>;
 using Actions = std::vector<Action>;
 
 }  // namespace farwarp::pool

@@ -14,6 +14,8 @@ void Pool::Restore(Time now, std::vector<Lease> leases,
                    const std::set<std::string>& drained_nodes) {
   FARWARP_CHECK(leases_.empty() && nodes_.empty());
   recovery_end_ = now + config_.recovery;
+  settling_end_ = now + config_.settling;
+  settling_ = config_.settling > Time::zero();
   drained_ = drained_nodes;
   for (Lease& lease : leases) {
     lease.state = LeaseState::kActive;
@@ -219,6 +221,10 @@ Actions Pool::Tick(Time now) {
 }
 
 Actions Pool::Finish(Time now, Actions actions) {
+  if (settling_ && now >= settling_end_) {
+    settling_ = false;
+    queue_changed_ = true;  // The reasons for waiting differ.
+  }
   ExpireIdle(now, actions);
   Schedule(now, actions);
   ExpireWaiting(now, actions);
@@ -232,6 +238,7 @@ std::optional<Time> Pool::NextDeadline() const {
   for (const auto& [name, node] : nodes_) {
     if (const auto when = NodeDeadline(node)) earliest(*when);
   }
+  if (settling_ && !queue_.empty()) earliest(settling_end_);
   if (!idle_.empty()) earliest(idle_.begin()->first);
   if (!deadlines_.empty()) earliest(deadlines_.begin()->first);
   if (queue_changed_ && !queue_.empty()) earliest(last_news_ + config_.queue_news);

@@ -19,6 +19,9 @@
 //   * Nothing is placed on a node without a stream.
 //   * A lease is held by its launcher's open Acquire call or by data connections. When neither is
 //     left it is released after a grace; a launcher that said it is done waives the grace.
+//   * For a short time after the start nodes may be on their way: nobody is refused for want of
+//   room
+//     before it is over, also who does not want to wait.
 //   * The queue is first come, first served per node: a request that could run on a node were the
 //     node empty keeps later requests off that node, and only off that node.
 //
@@ -49,6 +52,7 @@ struct PoolConfig {
   Time node_grace{30'000};       // Leases wait this long for a lost node.
   Time lease_grace{2000};        // Between the last holder's end and the release.
   Time recovery{30'000};         // After a restart, for launchers and nodes to come back.
+  Time settling{2000};           // After a start nobody is refused for want of nodes or room.
   Time node_memory{3'600'000};   // A lost node without leases is listed this long.
   Time queue_news{1000};         // Waiting launchers hear of their position at most this often.
   std::size_t max_waiting = 10'000;
@@ -185,6 +189,8 @@ class Pool {
   bool queue_untold_ = false;   // Somebody in the queue was told nothing yet.
   Time last_news_{0};
   Time recovery_end_{0};
+  Time settling_end_{0};
+  bool settling_ = false;
 };
 
 }  // namespace farwarp::pool

@@ -109,6 +109,7 @@ Actions Pool::NodeAttached(Time now, SessionId session, NodeInfo info,
   node.owed.clear();
   node.draining = drained_.contains(node.info.name);
   sessions_[session] = node.info.name;
+  actions.push_back(SendWelcome{session});
   ++nodes_generation_;
   room_changed_ = queue_changed_ = true;
 

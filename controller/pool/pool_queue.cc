@@ -95,6 +95,7 @@ Actions Pool::Requested(Time now, RequestId id, Request request, std::int64_t un
   waiting.arrived = now;
   // A year is for ever, and far from overflow.
   waiting.deadline = now + std::min<Time>(request.wait, std::chrono::hours(24 * 365));
+  if (settling_) waiting.deadline = std::max(waiting.deadline, settling_end_);
   waiting.created_unix_ms = unix_ms;
   waiting.request = std::move(request);
   Enqueue(std::move(waiting));
@@ -230,6 +231,9 @@ std::string Pool::WhyWaiting(const Waiting& waiting) const {
     if (Place(waiting.request.vgpus, RoomsOf(node, false))) fits_now = true;
   }
   const std::string asked = Describe(waiting.request.vgpus);
+  if (settling_ && !fits_now && !fits_empty) {
+    return "the controller has just started and gives GPU nodes time to attach";
+  }
   if (attached == 0) {
     return nodes_.empty() ? "no GPU node is attached to the controller"
                           : "none of the pool's nodes is attached to the controller now";

@@ -34,6 +34,7 @@ const Setting kSettings[] = {
     {"lease_grace", "FARWARP_CONTROLLER_LEASE_GRACE", nullptr, FARWARP_DURATION(pool.lease_grace),
      nullptr},
     {"recovery", "FARWARP_CONTROLLER_RECOVERY", nullptr, FARWARP_DURATION(pool.recovery), nullptr},
+    {"settling", "FARWARP_CONTROLLER_SETTLING", nullptr, FARWARP_DURATION(pool.settling), nullptr},
     {"max_waiting", "FARWARP_CONTROLLER_MAX_WAITING", nullptr, nullptr,
      [](Config& c) -> std::size_t* { return &c.pool.max_waiting; }},
 };

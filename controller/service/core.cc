@@ -13,6 +13,9 @@ namespace {
 // How often a store that failed is tried again, and how long the clock sleeps at most.
 constexpr pool::Time kRetryStore{1000};
 constexpr pool::Time kLongestSleep{60'000};
+// A complaint that was not heard for so long is news again.
+constexpr pool::Time kSilence{60'000};
+constexpr std::size_t kMaxComplaints = 1000;
 
 // "1 vGPU", "2 vGPUs"
 std::string Count(std::size_t count, const char* what) {
@@ -150,7 +153,9 @@ void Core::ToLauncher(pool::RequestId request, const pool::Action& action) {
 
 void Core::CarryOne(const pool::Action& action) {
   Log(action);
-  if (const auto* prepare = std::get_if<pool::SendPrepare>(&action)) {
+  if (const auto* welcome = std::get_if<pool::SendWelcome>(&action)) {
+    ToNode(welcome->session, action);
+  } else if (const auto* prepare = std::get_if<pool::SendPrepare>(&action)) {
     ToNode(prepare->session, action);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&action)) {
     ToNode(revoke->session, action);
@@ -170,6 +175,15 @@ void Core::CarryOne(const pool::Action& action) {
   }
 }
 
+// False while the same complaint comes again and again.
+bool Core::IsNews(const std::string& complaint) {
+  const pool::Time now = Now();
+  std::erase_if(complaints_, [&](const auto& entry) { return entry.second + kSilence < now; });
+  // A pool of that many troubles may as well hear of them twice.
+  if (complaints_.size() >= kMaxComplaints) complaints_.clear();
+  return complaints_.insert_or_assign(complaint, now).second;
+}
+
 void Core::Log(const pool::Action& action) {
   if (const auto* granted = std::get_if<pool::TellGranted>(&action)) {
     spdlog::info("lease {}: {} on node {} granted", Short(granted->lease),
@@ -181,7 +195,8 @@ void Core::Log(const pool::Action& action) {
   } else if (const auto* ended = std::get_if<pool::TellEnded>(&action)) {
     spdlog::warn("request {}: its lease ended: {}", ended->request, ended->reason);
   } else if (const auto* close = std::get_if<pool::CloseNode>(&action)) {
-    spdlog::warn("node stream {} closed: {}", close->session, close->reason);
+    spdlog::log(IsNews(close->reason) ? spdlog::level::warn : spdlog::level::debug,
+                "node stream {} closed: {}", close->session, close->reason);
   } else if (const auto* queued = std::get_if<pool::TellQueued>(&action)) {
     spdlog::debug("request {} waits at place {}: {}", queued->request, queued->position,
                   queued->reason);
@@ -226,10 +241,16 @@ void Core::NodeAttached(pool::SessionId session, pool::NodeInfo info,
                         const std::vector<pool::HeldLease>& held) {
   Apply([&](pool::Pool& pool, pool::Time now) NO_THREAD_SAFETY_ANALYSIS {
     nameless_.erase(session);
-    spdlog::info("node {} attached: {}, {} held, data at {}", info.name,
-                 Count(info.devices.size(), "device"), Count(held.size(), "lease"),
-                 info.data_endpoint);
-    return pool.NodeAttached(now, session, std::move(info), held);
+    const std::string who = info.name + " attached: " + Count(info.devices.size(), "device") +
+                            ", " + Count(held.size(), "lease") + " held, data at " +
+                            info.data_endpoint;
+    pool::Actions actions = pool.NodeAttached(now, session, std::move(info), held);
+    const bool accepted =
+        std::any_of(actions.begin(), actions.end(), [](const pool::Action& action) {
+          return std::holds_alternative<pool::SendWelcome>(action);
+        });
+    if (accepted) spdlog::info("node {}", who);
+    return actions;
   });
 }
 

@@ -27,7 +27,7 @@ namespace farwarp::controller {
 class NodeSink {
  public:
   virtual ~NodeSink() = default;
-  virtual void Send(const pool::Action& command) = 0;  // SendPrepare, SendRevoke or SendDrain.
+  virtual void Send(const pool::Action& command) = 0;  // One of the Send… actions.
   virtual void Close(pool::CloseKind kind, const std::string& reason) = 0;
   virtual void Stop() = 0;  // The controller shuts down.
 };
@@ -96,6 +96,7 @@ class Core {
   void Save(const pool::Actions& actions) REQUIRES(mutex_);
   void RewriteStore() REQUIRES(mutex_);
   void Log(const pool::Action& action) REQUIRES(mutex_);
+  bool IsNews(const std::string& complaint) REQUIRES(mutex_);
   void RunClock();
   pool::Time NextWake() REQUIRES(mutex_);
 
@@ -112,6 +113,8 @@ class Core {
   std::set<std::string> drained_ GUARDED_BY(mutex_);
   std::uint64_t next_id_ GUARDED_BY(mutex_) = 1;
   std::string store_error_ GUARDED_BY(mutex_);
+  // Why node streams were closed, and when last: a node that tries again and again is logged once.
+  std::map<std::string, pool::Time> complaints_ GUARDED_BY(mutex_);
   pool::Time planned_wake_ GUARDED_BY(mutex_){0};
   bool stopped_ GUARDED_BY(mutex_) = false;
   std::thread clock_;

@@ -28,13 +28,6 @@ grpc::StatusCode CodeOf(pool::CloseKind kind) {
 
 NodeStream::NodeStream(Core& core, grpc::CallbackServerContext& context)
     : core_(core), context_(context) {
-  v1::NodeCommand welcome;
-  welcome.mutable_welcome()->set_heartbeat_interval_ms(
-      Milliseconds(core_.config().heartbeat_interval));
-  welcome.mutable_welcome()->set_heartbeat_timeout_ms(
-      Milliseconds(core_.config().pool.heartbeat_timeout));
-  welcome.mutable_welcome()->set_controller_version(kVersion);
-  Queue(std::move(welcome));
   session_ = core_.AddNode(*this);
   StartRead(&report_);
 }
@@ -106,7 +99,17 @@ Status NodeStream::HandleResult(const v1::CommandResult& result) {
   return Status::Ok();
 }
 
+void NodeStream::Welcome() {
+  v1::NodeCommand command;
+  v1::Welcome& welcome = *command.mutable_welcome();
+  welcome.set_heartbeat_interval_ms(Milliseconds(core_.config().heartbeat_interval));
+  welcome.set_heartbeat_timeout_ms(Milliseconds(core_.config().pool.heartbeat_timeout));
+  welcome.set_controller_version(kVersion);
+  Queue(std::move(command));
+}
+
 void NodeStream::Send(const pool::Action& action) {
+  if (std::holds_alternative<pool::SendWelcome>(action)) return Welcome();
   v1::NodeCommand command;
   std::optional<std::pair<pool::LeaseId, bool>> owed;
   if (const auto* prepare = std::get_if<pool::SendPrepare>(&action)) {

@@ -35,6 +35,7 @@ class NodeStream final : public grpc::ServerBidiReactor<v1::NodeReport, v1::Node
   Status Handle(const v1::NodeReport& report);
   Status HandleHello(const v1::NodeHello& hello);
   Status HandleResult(const v1::CommandResult& result);
+  void Welcome();
   void Queue(v1::NodeCommand command);
   void WriteNext() REQUIRES(mutex_);
   void FinishOnce(const grpc::Status& status, bool now);

@@ -38,6 +38,7 @@ class ServiceTest : public ::testing::Test {
     config_.pool.lease_grace = milliseconds(50);
     config_.pool.queue_news = milliseconds(20);
     config_.pool.recovery = milliseconds(300);
+    config_.pool.settling = milliseconds(0);
   }
   ~ServiceTest() override {
     server_.reset();

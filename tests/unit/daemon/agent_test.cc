@@ -27,8 +27,9 @@ constexpr std::uint64_t kVgpuBytes = 256 * kMiB;
 // A controller that says what the test tells it to and remembers what the node reports.
 class FakeController final : public v1::Nodes::Service {
  public:
-  // Port 0 for any.
-  explicit FakeController(const std::string& address) {
+  // Port 0 for any. With a `refusal` no node is accepted.
+  explicit FakeController(const std::string& address, std::string refusal = "")
+      : refusal_(std::move(refusal)) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
@@ -51,6 +52,11 @@ class FakeController final : public v1::Nodes::Service {
     v1::NodeReport report;
     if (!stream->Read(&report) || !report.has_hello()) {
       return {grpc::StatusCode::INVALID_ARGUMENT, "hello first"};
+    }
+    if (!refusal_.empty()) {
+      const std::scoped_lock lock(mutex_);
+      ++refused_;
+      return {grpc::StatusCode::ALREADY_EXISTS, refusal_};
     }
     v1::NodeCommand welcome;
     welcome.mutable_welcome()->set_heartbeat_interval_ms(100);
@@ -87,6 +93,10 @@ class FakeController final : public v1::Nodes::Service {
     const std::scoped_lock lock(mutex_);
     return statuses_;
   }
+  int refused() const {
+    const std::scoped_lock lock(mutex_);
+    return refused_;
+  }
   bool WaitForHello() {
     return Eventually([this] { return hello().has_value(); });
   }
@@ -112,8 +122,10 @@ class FakeController final : public v1::Nodes::Service {
   }
 
  private:
+  const std::string refusal_;
   mutable std::mutex mutex_;
   std::string address_;
+  int refused_ = 0;
   std::optional<v1::NodeHello> hello_;
   v1::NodeStatus status_;
   int statuses_ = 0;
@@ -286,6 +298,20 @@ TEST_F(Agent, IsThereSoonAfterTheControllerListens) {
         << server_->log();
     controller_.reset();
   }
+}
+
+TEST_F(Agent, SaysOnceThatItIsRefused) {
+  controller_ = std::make_unique<FakeController>("127.0.0.1:0", "another node is named so");
+  ServerProcess::Options options;
+  options.is_private = false;
+  options.arguments = {"--listen", "127.0.0.1:0", "--controller", controller_->address()};
+  server_ = std::make_unique<ServerProcess>(options);
+  ASSERT_TRUE(Eventually([this] { return controller_->refused() >= 4; })) << server_->log();
+  const std::string log = server_->log();
+  EXPECT_EQ(log.find("attached to"), std::string::npos) << log;
+  const std::size_t first = log.find("another node is named so");
+  ASSERT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find("another node is named so", first + 1), std::string::npos) << log;
 }
 
 TEST_F(Agent, DropsUnusedLeasesOnlyWhileDetached) {

@@ -62,6 +62,49 @@ TEST_F(PoolTest, RefusesAtOnceWithoutWaiting) {
       << large.reason;
 }
 
+TEST_F(PoolTest, RefusesNobodyForWantOfNodesRightAfterTheStart) {
+  pool_.Restore(now_, {}, {});
+  const Actions asked = pool_.Requested(now_, 1, Ask({{}}, Time{0}), 0);
+  EXPECT_NE(Only<TellQueued>(asked).reason.find("just started"), std::string::npos);
+  EXPECT_TRUE(All<TellRefused>(asked).empty());
+  Pass(config_.settling - Time{1});
+  EXPECT_TRUE(All<TellRefused>(last_).empty());
+  EXPECT_EQ(pool_.NextDeadline(), Time{1000} + config_.settling);
+  Pass(Time{1});
+  EXPECT_EQ(Only<TellRefused>(last_).reason, "no GPU node is attached to the controller");
+  const Actions late = pool_.Requested(now_, 2, Ask({{}}, Time{0}), 0);
+  EXPECT_EQ(Only<TellRefused>(late).kind, RefusalKind::kFull) << "from now on at once";
+}
+
+TEST_F(PoolTest, TellsWhoWaitsLongerThatTheStartIsOver) {
+  pool_.Restore(now_, {}, {});
+  pool_.Requested(now_, 1, Ask({{}}), 0);
+  Pass(Time{1500});
+  ASSERT_EQ(pool_.NextDeadline(), Time{1000} + config_.settling);
+  Pass(config_.settling - Time{1500});
+  EXPECT_EQ(Only<TellQueued>(last_).reason, "no GPU node is attached to the controller");
+}
+
+TEST_F(PoolTest, ServesWhoCameBeforeTheNodes) {
+  pool_.Restore(now_, {}, {});
+  pool_.Requested(now_, 1, Ask({{4 * kGiB}}, Time{0}), 0);
+  now_ += Time{500};
+  Attach(1, MakeNode("small", {kGiB}));
+  now_ += Time{500};
+  EXPECT_EQ(Only<SendPrepare>(Attach(2, MakeNode("large", {8 * kGiB}))).session, 2u);
+}
+
+TEST_F(PoolTest, WelcomesOnlyWhoIsAccepted) {
+  const Actions accepted = Attach(1, MakeNode("a", {8 * kGiB}));
+  EXPECT_TRUE(std::holds_alternative<SendWelcome>(accepted.at(0)));
+  NodeInfo other = MakeNode("a", {8 * kGiB});
+  other.instance_id = "another";
+  other.data_endpoint = "elsewhere:1";
+  const Actions refused = Attach(2, other);
+  EXPECT_EQ(Only<CloseNode>(refused).kind, CloseKind::kNameInUse);
+  EXPECT_TRUE(All<SendWelcome>(refused).empty());
+}
+
 TEST_F(PoolTest, WaitsInOrderAndTellsPositionAndReason) {
   Attach(1, MakeNode("a", {8 * kGiB}));
   const TellGranted first = Grant(10, 1, Ask({{}}));
@@ -204,7 +247,9 @@ TEST_F(PoolTest, AReturningNodeKeepsItsLeasesAndGetsLostOnesAgain) {
   const SendPrepare prepare = Only<SendPrepare>(pool_.Requested(now_, 10, Ask({{4 * kGiB}}), 0));
   pool_.NodeAnswered(now_, 1, prepare.lease, false, Status::Ok());
   pool_.NodeDetached(now_, 1);
-  EXPECT_TRUE(Attach(2, MakeNode("a", {8 * kGiB}), {Held(prepare, 1)}).empty());
+  const Actions back = Attach(2, MakeNode("a", {8 * kGiB}), {Held(prepare, 1)});
+  EXPECT_EQ(back.size(), 1u) << "nothing but the welcome";
+  EXPECT_EQ(Only<SendWelcome>(back).session, 2u);
   pool_.NodeDetached(now_, 2);
   // Restarted: another instance that holds nothing.
   NodeInfo restarted = MakeNode("a", {8 * kGiB});
