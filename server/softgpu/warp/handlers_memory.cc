@@ -80,13 +80,62 @@ inline void Check(Warp& warp, uint64_t (&address)[kLanes], uint32_t bytes) {
   }
 }
 
-// Whether the lanes' addresses follow each other, or are all the same.
-template <typename T>
-inline bool Consecutive(const uint64_t (&address)[kLanes]) {
-  uint64_t difference = 0;
-  for (uint32_t lane = 0; lane < kLanes; ++lane)
-    difference |= address[lane] ^ (address[0] + lane * sizeof(T));
-  return difference == 0;
+// How a warp's addresses lie: most accesses are of one of the first two kinds, which need neither
+// an address nor a check for each lane.
+enum class Pattern : uint8_t { kConsecutive, kUniform, kScattered };
+
+struct Region {
+  Pattern pattern = Pattern::kScattered;
+  std::byte* begin = nullptr;  // Checked, unless scattered.
+};
+
+// Compares all lanes of a base register with what it would be in the first two patterns, which
+// excludes a wrap at the end of the address space, as the region's size is checked later.
+template <typename B>
+inline Pattern PatternOf(const B* base, uint32_t step) {
+  const B first = base[0];
+  B moved = 0, varied = 0;
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    moved |= base[lane] ^ static_cast<B>(first + lane * step);
+    varied |= base[lane] ^ first;
+  }
+  if (moved == 0) return Pattern::kConsecutive;
+  return varied == 0 ? Pattern::kUniform : Pattern::kScattered;
+}
+
+// What a warp of which all lanes are active accesses with `bytes` bytes for each lane. Whatever is
+// not known to be right counts as scattered and is looked at lane by lane.
+template <Space space>
+inline Region RegionOf(const Warp& warp, const Ins& ins, uint32_t bytes) {
+  if (warp.active != ~0u) return {};
+  Region region;
+  uint64_t first = ins.imm;
+  if (ins.target >> 16 == kBase64) {
+    const uint64_t* const base = warp.Reg<uint64_t>(ins.a);
+    region.pattern = PatternOf(base, bytes);
+    first += base[0];
+  } else if (ins.target >> 16 == kBase32) {
+    const uint32_t* const base = warp.Reg<uint32_t>(ins.a);
+    region.pattern = PatternOf(base, bytes);
+    first += base[0];
+  } else {
+    region.pattern = Pattern::kUniform;
+  }
+  if (region.pattern == Pattern::kScattered) return {};
+  const uint64_t last =
+      first + (region.pattern == Pattern::kConsecutive ? (kLanes - 1) * uint64_t{bytes} : 0);
+  const Block& block = *warp.block;
+  if ((first & (bytes - 1)) != 0 || last < first) return {};
+  if constexpr (space == Space::kShared) {
+    if (last >= block.shared_bytes || last + bytes > block.shared_bytes) return {};
+    first += block.shared_base;
+  } else {
+    if (((first & block.space_mask) ^ block.space_base) != 0 ||
+        ((last & block.space_mask) ^ block.space_base) != 0)
+      return {};
+  }
+  region.begin = reinterpret_cast<std::byte*>(first);
+  return region;
 }
 
 template <typename M, typename R>
@@ -97,68 +146,114 @@ inline R Widen(M value) {
     return static_cast<R>(value);
 }
 
+// Element k of each lane's vector into its register; `step` elements from lane to lane.
+template <typename M, typename R, uint32_t step>
+inline void LoadElements(Warp& warp, const uint32_t* slots, uint32_t count, const M* from) {
+  for (uint32_t k = 0; k < count; ++k) {
+    if (slots[k] == kNoSlot) continue;
+    R* const d = warp.Reg<R>(slots[k]);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) d[lane] = Widen<M, R>(from[lane * step + k]);
+  }
+}
+
 template <Space space, typename M, typename R>
-void Load(Warp& warp, const Ins& ins) {
+void LoadVector(Warp& warp, const Ins& ins) {
+  const uint32_t count = ins.target & 0xff;
+  const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
+  const uint32_t bytes = static_cast<uint32_t>(sizeof(M)) * count;
+  const Region region = RegionOf<space>(warp, ins, bytes);
+  const M* const from = reinterpret_cast<const M*>(region.begin);
+  if (region.pattern == Pattern::kUniform) {
+    M values[8];  // The base register may be one of the destinations.
+    std::memcpy(values, from, bytes);
+    return LoadElements<M, R, 0>(warp, slots, count, values);
+  }
+  if (region.pattern == Pattern::kConsecutive && count == 2)
+    return LoadElements<M, R, 2>(warp, slots, count, from);
+  if (region.pattern == Pattern::kConsecutive && count == 4)
+    return LoadElements<M, R, 4>(warp, slots, count, from);
   uint64_t address[kLanes];
   Addresses(warp, ins, address);
-  const uint32_t count = ins.target & 0xff;
-  if (count > 1) {
-    Check<space>(warp, address, static_cast<uint32_t>(sizeof(M)) * count);
-    const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      if ((warp.active >> lane & 1) == 0) continue;
-      M values[8];
-      std::memcpy(values, reinterpret_cast<const void*>(address[lane]), sizeof(M) * count);
-      for (uint32_t k = 0; k < count; ++k) {
-        if (slots[k] != kNoSlot) warp.Reg<R>(slots[k])[lane] = Widen<M, R>(values[k]);
-      }
-    }
-    return;
-  }
-  Check<space>(warp, address, sizeof(M));
-  R* const d = warp.Reg<R>(ins.d);
-  if (warp.active == ~0u && Consecutive<M>(address)) {
-    const M* const from = reinterpret_cast<const M*>(address[0]);
-    for (uint32_t lane = 0; lane < kLanes; ++lane) d[lane] = Widen<M, R>(from[lane]);
-    return;
-  }
-  for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    if ((warp.active >> lane & 1) != 0) {
-      d[lane] =
-          Widen<M, R>(__atomic_load_n(reinterpret_cast<const M*>(address[lane]), __ATOMIC_RELAXED));
+  Check<space>(warp, address, bytes);
+  for (uint32_t left = warp.active; left != 0; left &= left - 1) {
+    const auto lane = static_cast<uint32_t>(__builtin_ctz(left));
+    M values[8];
+    std::memcpy(values, reinterpret_cast<const void*>(address[lane]), bytes);
+    for (uint32_t k = 0; k < count; ++k) {
+      if (slots[k] != kNoSlot) warp.Reg<R>(slots[k])[lane] = Widen<M, R>(values[k]);
     }
   }
 }
 
 template <Space space, typename M, typename R>
-void StoreTo(Warp& warp, const Ins& ins) {
-  uint64_t address[kLanes];
-  Addresses(warp, ins, address);
-  const uint32_t count = ins.target & 0xff;
-  if (count > 1) {
-    Check<space>(warp, address, static_cast<uint32_t>(sizeof(M)) * count);
-    const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      if ((warp.active >> lane & 1) == 0) continue;
-      M values[8];
-      for (uint32_t k = 0; k < count; ++k) values[k] = static_cast<M>(warp.Reg<R>(slots[k])[lane]);
-      std::memcpy(reinterpret_cast<void*>(address[lane]), values, sizeof(M) * count);
-    }
+void Load(Warp& warp, const Ins& ins) {
+  if ((ins.target & 0xff) > 1) return LoadVector<space, M, R>(warp, ins);
+  const Region region = RegionOf<space>(warp, ins, sizeof(M));
+  R* const d = warp.Reg<R>(ins.d);
+  if (region.pattern == Pattern::kConsecutive) {
+    const M* const from = reinterpret_cast<const M*>(region.begin);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) d[lane] = Widen<M, R>(from[lane]);
     return;
   }
+  if (region.pattern == Pattern::kUniform) {
+    const R value =
+        Widen<M, R>(__atomic_load_n(reinterpret_cast<const M*>(region.begin), __ATOMIC_RELAXED));
+    for (uint32_t lane = 0; lane < kLanes; ++lane) d[lane] = value;
+    return;
+  }
+  uint64_t address[kLanes];
+  Addresses(warp, ins, address);
   Check<space>(warp, address, sizeof(M));
+  const auto one = [&](uint32_t lane) {
+    d[lane] =
+        Widen<M, R>(__atomic_load_n(reinterpret_cast<const M*>(address[lane]), __ATOMIC_RELAXED));
+  };
+  if (warp.active == ~0u) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) one(lane);
+    return;
+  }
+  for (uint32_t left = warp.active; left != 0; left &= left - 1)
+    one(static_cast<uint32_t>(__builtin_ctz(left)));
+}
+
+template <Space space, typename M, typename R>
+void StoreVector(Warp& warp, const Ins& ins) {
+  const uint32_t count = ins.target & 0xff;
+  const uint32_t* const slots = warp.kernel->slots.data() + ins.slots;
+  uint64_t address[kLanes];
+  Addresses(warp, ins, address);
+  Check<space>(warp, address, static_cast<uint32_t>(sizeof(M)) * count);
+  for (uint32_t left = warp.active; left != 0; left &= left - 1) {
+    const auto lane = static_cast<uint32_t>(__builtin_ctz(left));
+    M values[8];
+    for (uint32_t k = 0; k < count; ++k) values[k] = static_cast<M>(warp.Reg<R>(slots[k])[lane]);
+    std::memcpy(reinterpret_cast<void*>(address[lane]), values, sizeof(M) * count);
+  }
+}
+
+template <Space space, typename M, typename R>
+void StoreTo(Warp& warp, const Ins& ins) {
+  if ((ins.target & 0xff) > 1) return StoreVector<space, M, R>(warp, ins);
   const R* const value = warp.Reg<R>(ins.d);
-  if (warp.active == ~0u && Consecutive<M>(address)) {
-    M* const to = reinterpret_cast<M*>(address[0]);
+  const Region region = RegionOf<space>(warp, ins, sizeof(M));
+  if (region.pattern == Pattern::kConsecutive) {
+    M* const to = reinterpret_cast<M*>(region.begin);
     for (uint32_t lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<M>(value[lane]);
     return;
   }
-  for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    if ((warp.active >> lane & 1) != 0) {
-      __atomic_store_n(reinterpret_cast<M*>(address[lane]), static_cast<M>(value[lane]),
-                       __ATOMIC_RELAXED);
-    }
+  uint64_t address[kLanes];
+  Addresses(warp, ins, address);
+  Check<space>(warp, address, sizeof(M));
+  const auto one = [&](uint32_t lane) {
+    __atomic_store_n(reinterpret_cast<M*>(address[lane]), static_cast<M>(value[lane]),
+                     __ATOMIC_RELAXED);
+  };
+  if (warp.active == ~0u) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) one(lane);
+    return;
   }
+  for (uint32_t left = warp.active; left != 0; left &= left - 1)
+    one(static_cast<uint32_t>(__builtin_ctz(left)));
 }
 
 // The same value for all lanes, from the parameter buffer at imm.

@@ -110,8 +110,9 @@ bool Load(Warp& warp) {
   return true;
 }
 
-// The inner loop: runs the loaded group until an event or another group's place.
-void Interpret(Warp& warp) {
+// The inner loop: runs the loaded group until an event or another group's place. Not inlined, so
+// that nothing of its callers is kept in registers across the calls of handlers.
+__attribute__((noinline)) void Interpret(Warp& warp) {
   const Ins* const code = warp.kernel->code.data();
   do {
     const Ins& ins = code[warp.pc];

@@ -84,6 +84,10 @@ struct Warp {
   T* Reg(uint32_t offset) {
     return reinterpret_cast<T*>(regs + offset);
   }
+  template <typename T>
+  const T* Reg(uint32_t offset) const {
+    return reinterpret_cast<const T*>(regs + offset);
+  }
   bool finished() const { return live == 0; }
 };
 
