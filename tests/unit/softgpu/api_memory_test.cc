@@ -390,6 +390,8 @@ TEST_F(MappedTest, CopiesGoOnWhileItMoves) {
     for (unsigned value = 1; !moved || value < 3; ++value) {
       ASSERT_OK(cuMemsetD32_v2(window_, value, kBytes / 4));
       written = value;
+      // A fill at a time: a thousand that wait take a sanitizer minutes.
+      ASSERT_OK(cuCtxSynchronize());
     }
   });
   while (written == 0) std::this_thread::yield();
