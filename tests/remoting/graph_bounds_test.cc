@@ -364,5 +364,43 @@ TEST_F(GraphBounds, ALaunchThatCannotBeNotedKeepsWhatItUses) {
   EXPECT_EQ(client_->callbacks(), 2u);
 }
 
+// A client at the limit may still change what it has.
+TEST_F(GraphBounds, AGraphInTheLastPlaceCanBeReplaced) {
+  client_->Leave();
+  // Only the books are of interest here.
+  table_.cuGraphCreate = [](CUgraph* graph, unsigned) { return *graph = nullptr, CUDA_SUCCESS; };
+  table_.cuGraphAddEmptyNode = [](CUgraphNode* node, CUgraph, const CUgraphNode*, std::size_t) {
+    return *node = nullptr, CUDA_SUCCESS;
+  };
+  table_.cuGraphInstantiateWithFlags = [](CUgraphExec* exec, CUgraph, unsigned long long) {
+    return *exec = nullptr, CUDA_SUCCESS;
+  };
+  table_.cuGraphDestroy = [](CUgraph) { return CUDA_SUCCESS; };
+  table_.cuGraphExecDestroy = [](CUgraphExec) { return CUDA_SUCCESS; };
+  client_.emplace(table_, 8192 * kMiB);
+  ASSERT_EQ(client_->Retain(kContext), CUDA_SUCCESS);
+  client_->SetContext(kContext);
+  Nodes one;
+  one.Empty();
+  for (std::uint64_t number = 1; number <= wire::kMaxGraphs; ++number) {
+    wire::Buffer nodes, instantiate;
+    wire::Encoder body(nodes);
+    body.Put(number);
+    body.Put(one.count);
+    body.PutRaw(one.bytes.data(), one.bytes.size());
+    client_->Post(InternalCommand::kGraphNodes, nodes);
+    wire::Encoder(instantiate).Put(number);
+    wire::Encoder(instantiate).Put(std::uint64_t{0});
+    client_->Post(InternalCommand::kInstantiateGraph, instantiate);
+    if (number % 64 != 0) continue;
+    ASSERT_EQ(client_->Call(InternalCommand::kMemoryInfo, std::uint32_t{0}), CUDA_SUCCESS);
+    ASSERT_EQ(client_->pushed(), CUDA_SUCCESS) << number;
+  }
+  EXPECT_EQ(Gather(wire::kMaxGraphs + 1, one), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(Gather(1, one), CUDA_SUCCESS);
+  EXPECT_EQ(client_->Call(InternalCommand::kInstantiateGraph, std::uint64_t{1}, std::uint64_t{0}),
+            CUDA_SUCCESS);
+}
+
 }  // namespace
 }  // namespace farwarp::tests

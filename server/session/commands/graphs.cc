@@ -121,8 +121,9 @@ void HandleGraphNodes(Call& call) {
   const auto number = call.args().Get<std::uint64_t>();
   const std::size_t count = call.args().GetCount(wire::kMaxGraphNodes, 16);
   if (call.bad()) return static_cast<void>(Readable(call));
+  // A draft that takes a graph's place is not another one.
   if (graphs.drafts.size() + graphs.graphs.size() >= wire::kMaxGraphs &&
-      graphs.drafts.count(number) == 0) {
+      graphs.drafts.count(number) == 0 && graphs.graphs.count(number) == 0) {
     return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
   }
   const auto [entry, fresh] = graphs.drafts.try_emplace(number);
