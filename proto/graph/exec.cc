@@ -284,6 +284,9 @@ CUresult Graphs::Launch(CUgraphExec handle, CUstream stream, bool per_thread) {
       case Use::kRefused:
         return result;
       case Use::kCaptured: {
+        if (!HasRoom(*capture->capture->graph, 1 + exec->graph->total)) {
+          return CUDA_ERROR_OUT_OF_MEMORY;
+        }
         std::unique_ptr<Graph> child;
         result = CopyGraph(*exec->graph, 0, &child);
         if (result != CUDA_SUCCESS) return result;
@@ -298,6 +301,7 @@ CUresult Graphs::Launch(CUgraphExec handle, CUstream stream, bool per_thread) {
         }
         child->parent = node;
         node->child = std::move(child);
+        Count(node->graph, static_cast<std::ptrdiff_t>(node->child->total));
         return CUDA_SUCCESS;
       }
       case Use::kFree:

@@ -31,7 +31,8 @@ bool InOrder(const Graph& graph, std::vector<Node*>* order) {
   return order->size() == graph.nodes.size();
 }
 
-Graphs::Graphs(Backend& backend) : backend_(backend) {}
+Graphs::Graphs(Backend& backend, std::size_t max_nodes)
+    : backend_(backend), max_nodes_(max_nodes) {}
 Graphs::~Graphs() = default;
 
 std::uint64_t Graphs::NewId(unsigned kind) {
@@ -122,10 +123,23 @@ CUresult Graphs::Destroy(CUgraph handle) {
   return CUDA_SUCCESS;
 }
 
+bool Graphs::HasRoom(const Graph& graph, std::size_t nodes) const {
+  const Graph* whole = &graph;
+  while (whole->parent != nullptr) whole = whole->parent->graph;
+  return whole->total <= max_nodes_ && nodes <= max_nodes_ - whole->total;
+}
+
+void Graphs::Count(Graph* graph, std::ptrdiff_t nodes) {
+  for (; graph != nullptr; graph = graph->parent == nullptr ? nullptr : graph->parent->graph) {
+    graph->total += static_cast<std::size_t>(nodes);
+  }
+}
+
 CUresult Graphs::CopyGraph(const Graph& from, int depth, std::unique_ptr<Graph>* to) {
   if (depth > kMaxDepth) return CUDA_ERROR_INVALID_VALUE;
   auto graph = NewGraph();
   graph->origin = from.id;
+  graph->total = from.total;
   std::unordered_map<const Node*, Node*> copies;
   CUresult result = CUDA_SUCCESS;
   for (const auto& node : from.nodes) {
@@ -216,7 +230,7 @@ CUresult Graphs::ReadEdges(Graph& graph, const Dependencies& after,
 }
 
 CUresult Graphs::Add(Graph* graph, const std::vector<Edge>& after, NodeWork work, Node** node) {
-  if (graph->nodes.size() >= kMaxNodes) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!HasRoom(*graph, 1)) return CUDA_ERROR_OUT_OF_MEMORY;
   auto made = std::make_unique<Node>();
   made->id = NewId(kNode);
   made->graph = graph;
@@ -225,6 +239,7 @@ CUresult Graphs::Add(Graph* graph, const std::vector<Edge>& after, NodeWork work
   nodes_[made->id] = made.get();
   *node = made.get();
   graph->nodes.push_back(std::move(made));
+  Count(graph, 1);
   return CUDA_SUCCESS;
 }
 
@@ -309,6 +324,8 @@ CUresult Graphs::AddChild(CUgraphNode* out, CUgraph handle, const Dependencies& 
   if (move && (roots_.count(IdOf(child)) == 0 || !Nestable(*original, *FindGraph(handle)))) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  // Before anything is built: graphs that hold each other twice grow by doubling.
+  if (!HasRoom(*FindGraph(handle), 1 + original->total)) return CUDA_ERROR_OUT_OF_MEMORY;
   std::unique_ptr<Graph> own;
   if (!move) {
     const CUresult result = CopyGraph(*original, 0, &own);
@@ -329,6 +346,7 @@ CUresult Graphs::AddChild(CUgraphNode* out, CUgraph handle, const Dependencies& 
   Node* node = FindNode(*out);
   own->parent = node;
   node->child = std::move(own);
+  Count(node->graph, static_cast<std::ptrdiff_t>(node->child->total));
   return CUDA_SUCCESS;
 }
 
@@ -424,6 +442,8 @@ CUresult Graphs::DestroyNode(CUgraphNode handle) {
     for (const Edge& edge : node->before) std::erase_if(edge.node->behind, is_node);
     for (const Edge& edge : node->behind) std::erase_if(edge.node->before, is_node);
     ForgetNode(*node, &orphans);
+    const std::size_t gone = 1 + (node->child == nullptr ? 0 : node->child->total);
+    Count(node->graph, -static_cast<std::ptrdiff_t>(gone));
     auto& all = node->graph->nodes;
     all.erase(
         std::find_if(all.begin(), all.end(), [&](const auto& each) { return each.get() == node; }));

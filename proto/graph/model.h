@@ -43,6 +43,7 @@ struct Graph {
   std::uint64_t id = 0;
   std::uint64_t origin = 0;
   Node* parent = nullptr;  // Of a child graph.
+  std::size_t total = 0;   // Nodes, with those of child graphs.
   CaptureState* capture = nullptr;
   std::vector<std::unique_ptr<Node>> nodes;      // In the order of creation.
   std::map<UserObject*, std::uint64_t> objects;  // As Graphs::References.

@@ -50,7 +50,7 @@ struct Dependencies {
 
 class Graphs {
  public:
-  explicit Graphs(Backend& backend);
+  explicit Graphs(Backend& backend, std::size_t max_nodes = kMaxNodes);
   ~Graphs();
   Graphs(const Graphs&) = delete;
   Graphs& operator=(const Graphs&) = delete;
@@ -202,8 +202,9 @@ class Graphs {
   // For waits that cannot become nodes: an error, which ends the capture, if the event was last
   // recorded in one under way.
   CUresult RefuseCaptured(CUevent event) EXCLUDES(mutex_);
-  // The stream or event is being destroyed.
+  // The stream, all streams of the context, or the event is being destroyed.
   void ForgetStream(CUstream stream) EXCLUDES(mutex_);
+  void ForgetContext(CUcontext context) EXCLUDES(mutex_);
   void ForgetEvent(CUevent event) EXCLUDES(mutex_);
 
  private:
@@ -230,6 +231,10 @@ class Graphs {
   // Takes what a graph and its child graphs refer to.
   static void TakeReferences(Graph& graph, References* references);
   void Release(const References& references) EXCLUDES(mutex_);
+  // Whether so many nodes may be added to `graph`, counted with what it is a part of.
+  bool HasRoom(const Graph& graph, std::size_t nodes) const;
+  // So many nodes have come, or with a negative number gone.
+  static void Count(Graph* graph, std::ptrdiff_t nodes);
   CUresult CopyGraph(const Graph& from, int depth, std::unique_ptr<Graph>* to) REQUIRES(mutex_);
   CUresult ReadEdges(Graph& graph, const Dependencies& after, std::vector<Edge>* edges) const
       REQUIRES(mutex_);
@@ -255,6 +260,7 @@ class Graphs {
   CUresult Apply(Exec* exec, const Graph& old_graph, const Graph& new_graph) REQUIRES(mutex_);
 
   StreamCapture* FindCapture(std::uint64_t key) REQUIRES(mutex_);
+  void ForgetKey(std::uint64_t key, Orphans* orphans) REQUIRES(mutex_);
   void Invalidate(CaptureState* capture) REQUIRES(mutex_);
   void EndState(CaptureState* capture) REQUIRES(mutex_);
   bool Joined(const CaptureState& capture, const std::vector<Edge>& ends) REQUIRES(mutex_);
@@ -269,6 +275,7 @@ class Graphs {
       REQUIRES(mutex_);
 
   Backend& backend_;
+  const std::size_t max_nodes_;
   std::atomic<unsigned> captures_active_{0};
   mutable Mutex mutex_;
   std::uint64_t next_id_ GUARDED_BY(mutex_) = 1;
