@@ -449,24 +449,39 @@ CUresult Graphs::RefuseCaptured(CUevent event) {
   return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }
 
-void Graphs::ForgetStream(CUstream stream) {
-  if (!capturing()) return;
-  Orphans orphans;  // No objects: a captured graph retains none that is not retained elsewhere.
-  const MutexLock lock(mutex_);
-  StreamInfo info;
-  if (backend_.FindStream(stream, false, &info) != CUDA_SUCCESS) return;
-  const auto found = streams_.find(info.key);
+void Graphs::ForgetKey(std::uint64_t key, Orphans* orphans) {
+  const auto found = streams_.find(key);
   if (found == streams_.end()) return;
   CaptureState* capture = found->second->capture;
   Invalidate(capture);
-  if (capture->origin != info.key) {
+  if (capture->origin != key) {
     streams_.erase(found);
     return;
   }
   // Nobody can end this capture any more.
   std::unique_ptr<Graph> own = std::move(capture->own);
   EndState(capture);
-  if (own != nullptr) Forget(*own, &orphans);
+  if (own != nullptr) Forget(*own, orphans);
+}
+
+void Graphs::ForgetStream(CUstream stream) {
+  if (!capturing()) return;
+  Orphans orphans;  // No objects: a captured graph retains none that is not retained elsewhere.
+  const MutexLock lock(mutex_);
+  StreamInfo info;
+  if (backend_.FindStream(stream, false, &info) != CUDA_SUCCESS) return;
+  ForgetKey(info.key, &orphans);
+}
+
+void Graphs::ForgetContext(CUcontext context) {
+  if (!capturing()) return;
+  Orphans orphans;  // As above.
+  const MutexLock lock(mutex_);
+  std::vector<std::uint64_t> keys;
+  for (const auto& [key, capture] : streams_) {
+    if (capture->stream.context == context) keys.push_back(key);
+  }
+  for (const std::uint64_t key : keys) ForgetKey(key, &orphans);
 }
 
 void Graphs::ForgetEvent(CUevent event) {

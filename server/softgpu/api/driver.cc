@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "farwarp/base/log.h"
+#include "server/softgpu/api/launch/graph_backend.h"
 #include "server/softgpu/api/memory/device_memory.h"
 #include "server/softgpu/api/memory/memory_pool.h"
 #include "server/softgpu/api/module/module.h"
@@ -103,6 +104,7 @@ std::shared_ptr<Context> Driver::NewContext(Device& device, unsigned flags, bool
 
 void Driver::DestroyContext(const std::shared_ptr<Context>& context) {
   const auto mine = [&](const auto& object) { return object.context() == context; };
+  ForgetCapturedContext(context->handle());
   context->Finish();
   streams.RemoveIf(mine);
   events.RemoveIf(mine);

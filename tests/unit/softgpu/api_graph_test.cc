@@ -144,6 +144,22 @@ TEST_F(GraphTest, ObjectsOutliveTheLaunchesOfADestroyedGraph) {
   ASSERT_OK(cuCtxSynchronize());
 }
 
+// A capture in a context that is destroyed can be ended by nobody, and must not go on.
+TEST_F(GraphTest, CapturesEndWithTheirContext) {
+  CUcontext before = nullptr, context = nullptr;
+  ASSERT_OK(cuCtxGetCurrent(&before));
+  ASSERT_OK(cuCtxCreate_v2(&context, 0, 0));
+  CUstream stream = nullptr;
+  ASSERT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  ASSERT_OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  ASSERT_OK(cuCtxDestroy_v2(context));
+  ASSERT_OK(cuCtxSetCurrent(before));
+  // While anything is captured, nobody may allocate.
+  CUdeviceptr memory = 0;
+  ASSERT_OK(cuMemAlloc_v2(&memory, 64));
+  EXPECT_OK(cuMemFree_v2(memory));
+}
+
 TEST_F(GraphTest, ForeignNodesAndBadEdgesAreRefused) {
   CUgraph graph = nullptr, other = nullptr;
   CUgraphNode a = nullptr, b = nullptr, foreign = nullptr, none = nullptr;

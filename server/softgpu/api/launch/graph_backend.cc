@@ -308,5 +308,8 @@ CUresult CheckCapturedContext() {
 CUresult CheckCapturedEvent(CUevent event) {
   return Capturing() ? graphs.load()->CheckEvent(event) : CUDA_SUCCESS;
 }
+void ForgetCapturedContext(CUcontext context) {
+  if (Capturing()) graphs.load()->ForgetContext(context);
+}
 
 }  // namespace farwarp::softgpu

@@ -26,5 +26,7 @@ CUresult CheckUnsafe();
 // Of the calling thread's current context.
 CUresult CheckCapturedContext();
 CUresult CheckCapturedEvent(CUevent event);
+// The context is being destroyed, and its streams with it.
+void ForgetCapturedContext(CUcontext context);
 
 }  // namespace farwarp::softgpu
