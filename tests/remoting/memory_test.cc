@@ -1,6 +1,7 @@
 // Memory and copies through client and server: quota, credit, exactness, and host sides of all
 // kinds.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstring>
 #include <random>
@@ -101,6 +102,28 @@ TEST_F(RemoteMemory, AddressesOutsideAllocationsAreRefusedAtOnce) {
   ASSERT_EQ(cu::cuMemFree_v2(address), CUDA_SUCCESS);
   EXPECT_EQ(cu::cuMemFree_v2(address), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(cu::cuMemcpyHtoD_v2(address, bytes, 1), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST_F(RemoteMemory, HostMemoryThatIsNoneHarmsNobody) {
+  constexpr std::size_t kBytes = kMiB;
+  const CUdeviceptr address = Allocate(kBytes);
+  void* gone = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(gone, MAP_FAILED);
+  ASSERT_EQ(::munmap(gone, kBytes), 0);
+  const CUdeviceptr window = loop_.client().window().base;
+  for (void* host : {reinterpret_cast<void*>(address), reinterpret_cast<void*>(window - 8), gone}) {
+    // What is copied on the way here faults here, as it does with CUDA.
+    for (const std::size_t bytes : {host == gone ? kBytes / 2 : std::size_t{16}, kBytes}) {
+      EXPECT_EQ(cu::cuMemcpyHtoD_v2(address, host, bytes), CUDA_ERROR_INVALID_VALUE);
+      EXPECT_EQ(cu::cuMemcpyHtoDAsync_v2(address, host, bytes, nullptr), CUDA_ERROR_INVALID_VALUE);
+      EXPECT_EQ(cu::cuMemcpyDtoH_v2(host, address, bytes), CUDA_ERROR_INVALID_VALUE);
+      EXPECT_EQ(cu::cuMemcpyDtoHAsync_v2(host, address, bytes, nullptr), CUDA_ERROR_INVALID_VALUE);
+    }
+  }
+  std::vector<unsigned char> in(kBytes, 5), out(kBytes);
+  ASSERT_EQ(cu::cuMemcpyHtoD_v2(address, in.data(), kBytes), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemcpyDtoH_v2(out.data(), address, kBytes), CUDA_SUCCESS);
+  EXPECT_EQ(in, out);
 }
 
 TEST_F(RemoteMemory, NobodySeesWhatAnotherLeaseLeftBehind) {

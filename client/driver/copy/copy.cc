@@ -1,5 +1,8 @@
 #include "client/driver/copy/copy.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -245,14 +248,39 @@ CUresult EndSynchronousCopy(Process& process, const StreamUse& use) {
   return NoteSynchronousCopy(process, use.context_handle, *use.context);
 }
 
+namespace {
+
+// Device memory's addresses are nobody's in this process: what lies there is no host memory.
+bool MayBeHost(Process& process, const wire::CopyPlane& plane, const wire::CopyExtent& extent) {
+  if (plane.address == 0) return false;
+  if (extent.row_bytes == 0 || extent.rows == 0 || extent.slices == 0) return true;
+  const wire::AddressWindow window = process.session().window();
+  return plane.address < window.base ? SpanBytes(plane, extent) <= window.base - plane.address
+                                     : plane.address - window.base >= window.bytes;
+}
+
+bool SidesAreValid(Process& process, const CopyRequest& request) {
+  const auto valid = [&](Side side, const wire::CopyPlane& plane) {
+    return side == Side::kDevice ? CoversDevice(process, plane, request.extent)
+                                 : MayBeHost(process, plane, request.extent);
+  };
+  return valid(request.to_side, request.to) && valid(request.from_side, request.from);
+}
+
+// False if the kernel would refuse to send from there or to receive there, which would leave half a
+// frame on the connection. Small copies, and rows that are gathered here, do not come so far.
+bool IsMapped(const wire::CopyPlane& plane, std::uint64_t bytes) {
+  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t begin = plane.address / page * page;
+  return ::msync(At(begin), static_cast<std::size_t>(plane.address - begin + bytes), MS_ASYNC) == 0;
+}
+
+}  // namespace
+
 CUresult CheckRequest(Process& process, const CopyRequest& request) {
-  const bool to_device = request.to_side == Side::kDevice;
-  const bool from_device = request.from_side == Side::kDevice;
-  const bool valid =
-      (to_device ? CoversDevice(process, request.to, request.extent) : request.to.address != 0) &&
-      (from_device ? CoversDevice(process, request.from, request.extent)
-                   : request.from.address != 0);
-  return valid && CopyBytes(request.extent).has_value() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return SidesAreValid(process, request) && CopyBytes(request.extent).has_value()
+             ? CUDA_SUCCESS
+             : CUDA_ERROR_INVALID_VALUE;
 }
 
 namespace {
@@ -310,16 +338,16 @@ CUresult Copy(const Caller& caller, CopyRequest request) {
     return result;
   }
   if (*bytes == 0) return CUDA_SUCCESS;
+  if (!SidesAreValid(*caller.process, request)) return CUDA_ERROR_INVALID_VALUE;
+  Simplify(&request.to, &request.from, &request.extent);
   const bool to_device = request.to_side == Side::kDevice;
   const bool from_device = request.from_side == Side::kDevice;
-  if ((!to_device && request.to.address == 0) || (!from_device && request.from.address == 0) ||
-      (to_device && !CoversDevice(*caller.process, request.to, request.extent)) ||
-      (from_device && !CoversDevice(*caller.process, request.from, request.extent))) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  Simplify(&request.to, &request.from, &request.extent);
   if (to_device && from_device) return CopyOnDevice(caller, use, request);
   if (to_device) {
+    if (*bytes > wire::kInlineDataBytes && IsDense(request.from, request.extent) &&
+        !IsMapped(request.from, *bytes)) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
     // The source may be the target of an earlier asynchronous copy or of a host function.
     const std::uint64_t span = SpanBytes(request.from, request.extent);
     if (caller.process->HostMemoryPending(request.from.address, span)) {
@@ -331,7 +359,12 @@ CUresult Copy(const Caller& caller, CopyRequest request) {
     }
     return CopyToDevice(caller, use, request);
   }
-  if (from_device) return CopyFromDevice(caller, use, request);
+  if (from_device) {
+    if (IsDense(request.to, request.extent) && !IsMapped(request.to, *bytes)) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+    return CopyFromDevice(caller, use, request);
+  }
   return CopyOnHost(caller, use, request);
 }
 
