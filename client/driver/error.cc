@@ -1,6 +1,8 @@
-// cuGetErrorName, cuGetErrorString, and the call trace.
+// cuGetErrorName, cuGetErrorString, the call trace, and the error log (cuLogs*): what this library
+// and the server's driver have to say of errors.
 #include "client/custom.h"
 #include "client/driver/trace.h"
+#include "proto/cuda/driver_log.h"
 
 namespace farwarp::client {
 namespace {
@@ -48,6 +50,28 @@ CUresult cuGetErrorString(CUresult error, const char** pStr) {
   const Text* text = FindText(error);
   *pStr = text != nullptr ? text->text : nullptr;
   return text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuLogsRegisterCallback(CUlogsCallback callbackFunc, void* userData,
+                                CUlogsCallbackHandle* callback_out) {
+  return cuda::DriverLog::Get().Register(callbackFunc, userData, callback_out);
+}
+
+CUresult cuLogsUnregisterCallback(CUlogsCallbackHandle callback) {
+  return cuda::DriverLog::Get().Unregister(callback);
+}
+
+CUresult cuLogsCurrent(CUlogIterator* iterator_out, unsigned int flags) {
+  return cuda::DriverLog::Get().Current(iterator_out, flags);
+}
+
+CUresult cuLogsDumpToFile(CUlogIterator* iterator, const char* pathToFile, unsigned int flags) {
+  return cuda::DriverLog::Get().DumpToFile(iterator, pathToFile, flags);
+}
+
+CUresult cuLogsDumpToMemory(CUlogIterator* iterator, char* buffer, std::size_t* size,
+                            unsigned int flags) {
+  return cuda::DriverLog::Get().DumpToMemory(iterator, buffer, size, flags);
 }
 
 }  // namespace custom

@@ -17,6 +17,7 @@
 #include "client/driver/visible_devices.h"
 #include "cuda/wire_table.h"
 #include "farwarp/base/log.h"
+#include "proto/cuda/driver_log.h"
 
 namespace farwarp::client {
 namespace {
@@ -170,6 +171,7 @@ CUresult Process::Use(std::unique_ptr<Session> session,
 }
 
 CUresult Process::Connect(Process& process) {
+  cuda::DriverLog::Get();
   const auto grant = FindGrant();
   if (!grant.ok()) {
     Complain(grant.status().message());

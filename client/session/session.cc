@@ -513,6 +513,21 @@ Status Session::OnBulk(std::uint32_t bytes) {
   return ReceiveWhole(static_cast<std::uint32_t>(length));
 }
 
+namespace {
+
+// It joins this library's own log, and so what a program reads with cuLogs*.
+void LogDriverMessage(std::uint32_t level, std::span<const std::byte> text) noexcept {
+  const auto length = static_cast<int>(text.size());
+  const auto* first = reinterpret_cast<const char*>(text.data());
+  if (level == CU_LOG_LEVEL_ERROR) {
+    FARWARP_LOG(kError, "%.*s", length, first);
+  } else {
+    FARWARP_LOG(kWarn, "%.*s", length, first);
+  }
+}
+
+}  // namespace
+
 Status Session::OnPush(std::span<const std::byte> payload) {
   wire::Decoder decoder(payload);
   switch (decoder.Get<wire::PushType>()) {
@@ -549,6 +564,13 @@ Status Session::OnPush(std::span<const std::byte> payload) {
       const auto bulk_bytes = decoder.Get<std::uint64_t>();
       if (!decoder.finished()) break;
       return OnTaken({command_bytes, bulk_bytes});
+    }
+    case wire::PushType::kLog: {
+      const auto level = decoder.Get<std::uint32_t>();
+      const auto text = decoder.GetBlob(wire::kMaxDriverMessageBytes);
+      if (!decoder.finished()) break;
+      LogDriverMessage(level, text);
+      return Status::Ok();
     }
   }
   return Status::Invalid("the server sent a push of unknown form");

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@ namespace {
 constexpr const char* kLevelNames[] = {"off", "error", "warn", "info", "debug", "trace"};
 constexpr std::size_t kMaxMessage = 1024;
 std::atomic<LogSink> sink{nullptr};
+std::atomic<LogSink> listener{nullptr};
 
 int InitialLevel() noexcept {
   const char* name = std::getenv("FARWARP_LOG");
@@ -50,11 +52,28 @@ namespace internal {
 std::atomic<int> log_level{InitialLevel()};
 }
 
+namespace {
+
+std::atomic<int> shown_level{InitialLevel()};
+std::atomic<int> heard_level{static_cast<int>(LogLevel::kOff)};
+
+void WeighLevels() noexcept {
+  internal::log_level.store(std::max(shown_level.load(), heard_level.load()));
+}
+
+}  // namespace
+
 void SetLogSink(LogSink new_sink) noexcept {
   sink.store(new_sink);
 }
 void SetLogLevel(LogLevel level) noexcept {
-  internal::log_level.store(static_cast<int>(level));
+  shown_level.store(static_cast<int>(level));
+  WeighLevels();
+}
+void SetLogListener(LogLevel level, LogSink new_listener) noexcept {
+  listener.store(new_listener);
+  heard_level.store(static_cast<int>(level));
+  WeighLevels();
 }
 
 LogLevel ParseLogLevel(const char* name) noexcept {
@@ -72,15 +91,19 @@ void LogFormatted(LogLevel level, const char* format, ...) noexcept {
   va_end(arguments);
   char text[kMaxMessage];
   CopyEscaped(raw, text);
+  const int number = static_cast<int>(level);
+  if (const LogSink hears = listener.load(); hears != nullptr && number <= heard_level.load()) {
+    hears(level, text);
+  }
+  if (number > shown_level.load()) return;
   if (const LogSink target = sink.load(); target != nullptr) {
     target(level, text);
     return;
   }
   // One write, so that lines of several threads and processes do not mix.
   char line[1152];
-  const int length =
-      std::snprintf(line, sizeof line, "farwarp[%d] %s: %s\n", static_cast<int>(::getpid()),
-                    kLevelNames[static_cast<int>(level)], text);
+  const int length = std::snprintf(line, sizeof line, "farwarp[%d] %s: %s\n",
+                                   static_cast<int>(::getpid()), kLevelNames[number], text);
   if (length > 0) [[maybe_unused]]
     const auto written = ::write(STDERR_FILENO, line, static_cast<std::size_t>(length));
 }

@@ -19,7 +19,8 @@ namespace {
 // What must not reach a worker: grants, and libraries that belong to programs. A worker's driver is
 // the one that --driver names.
 bool IsForeign(std::string_view variable) {
-  for (const std::string_view name : {"FARWARP_GRANT=", "LD_PRELOAD=", "FARWARP_SERVER_"}) {
+  for (const std::string_view name :
+       {"FARWARP_GRANT=", "LD_PRELOAD=", "FARWARP_SERVER_", "CUDA_LOG_FILE="}) {
     if (variable.substr(0, name.size()) == name) return true;
   }
   return false;

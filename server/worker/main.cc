@@ -19,6 +19,7 @@
 #include "server/session/session.h"
 #include "server/worker/brief.h"
 #include "server/worker/isolation.h"
+#include "server/worker/log_relay.h"
 #include "server/worker/output_pipe.h"
 #include "server/worker/probe_driver.h"
 #include "server/worker/watch.h"
@@ -83,6 +84,7 @@ Session::Options MakeOptions(const WorkerBrief& brief, const LoadedDriver& drive
 Status ServeSession(std::unique_ptr<transport::SocketChannel> channel, const wire::Hello& hello,
                     const wire::Proof& proof, Session::Options options, OutputPipe& output) {
   const int socket_fd = channel->fd();
+  const driver::Table& driver = *options.driver;
   options.flush_output = [&output] { output.Flush(); };
   Session session(std::move(channel), std::move(options));
   auto watch = Watch::Start(socket_fd, kControlFd, [&session](const wire::Farewell& farewell) {
@@ -97,6 +99,7 @@ Status ServeSession(std::unique_ptr<transport::SocketChannel> channel, const wir
       wire::Encoder(body).PutBlob(text.data(), text.size());
       session.Push(wire::PushType::kOutput, body);
     });
+    const LogRelay relay(driver, session);
     status = session.Run();
   }
   // The client knows all it will; what is left is giving back, which exiting does too.

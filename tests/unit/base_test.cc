@@ -80,6 +80,7 @@ std::string last_line;
 
 TEST(Log, StrangersNamesCannotForgeLinesOrCommandTheTerminal) {
   SetLogSink([](LogLevel, const char* line) { last_line = line; });
+  SetLogLevel(LogLevel::kInfo);
   const auto logged = [](const std::string& name) {
     LogFormatted(LogLevel::kInfo, "serves %s.", name.c_str());
     return last_line;
@@ -89,6 +90,27 @@ TEST(Log, StrangersNamesCannotForgeLinesOrCommandTheTerminal) {
   EXPECT_EQ(logged("gr\u00fc\u00dfe \u20ac"), "serves gr\u00fc\u00dfe \u20ac.");
   EXPECT_EQ(logged("\u009b2J\xc2z"), "serves \xc2\\x9b2J\xc2z.");
   EXPECT_LT(logged(std::string(5000, '\n')).size(), 1024u);
+  SetLogSink(nullptr);
+  SetLogLevel(LogLevel::kOff);
+}
+
+TEST(Log, AListenerHearsWhatTheLogDoesNotShow) {
+  static std::string shown;
+  static std::string heard;
+  SetLogSink([](LogLevel, const char* line) { shown += line; });
+  SetLogListener(LogLevel::kWarn, [](LogLevel, const char* line) { heard += line; });
+  SetLogLevel(LogLevel::kError);
+  FARWARP_LOG(kError, "e");
+  FARWARP_LOG(kWarn, "w");
+  FARWARP_LOG(kInfo, "i");
+  EXPECT_EQ(shown, "e");
+  EXPECT_EQ(heard, "ew");
+  SetLogLevel(LogLevel::kInfo);
+  FARWARP_LOG(kInfo, "i");
+  EXPECT_EQ(shown, "ei");
+  EXPECT_EQ(heard, "ew");
+  SetLogListener(LogLevel::kOff, nullptr);
+  SetLogLevel(LogLevel::kOff);
   SetLogSink(nullptr);
 }
 

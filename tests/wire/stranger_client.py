@@ -137,7 +137,7 @@ class Client:
         """`commands`: the numbers of those that the client says it has in common with the server; None says nothing."""
         self.sent = self.received = self.acknowledged = 0  # counted frames
         self.last_ticket = self.last_transfer = 0
-        self.errors, self.output, self.callbacks = [], b"", []  # as they were pushed
+        self.errors, self.output, self.callbacks, self.log = [], b"", [], []  # as they were pushed
         self.replies, self.transfers = {}, {}
         self.socket = socket.create_connection(grant.address, timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -319,6 +319,8 @@ class Client:
             for kind in range(2):
                 self.under_way[kind] -= reader.scalar()
             self.expect(min(self.under_way) >= 0, True)
+        elif what == 5:
+            self.log.append((reader.u32(), reader.blob(1024)))
         else:
             raise ValueError(f"a push of type {what}")
         reader.end()

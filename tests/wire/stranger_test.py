@@ -387,6 +387,8 @@ class StrangerTest(unittest.TestCase):
             client.call(wire.RETAIN_PRIMARY_CONTEXT, u64(context, 0, 0))
             client.call(wire.SYNCHRONIZE_CONTEXT, u64(context))
             self.assertEqual(len(client.errors), 1)
+            self.assertEqual([level for level, _ in client.log], [0])
+            self.assertIn(b"illegal address", client.log[0][1])
             # Functions end with their context.
             self.assertEqual(client.ask(wire.UNLOAD_MODULE, u64(wire.handle(wire.MODULE, 0))), (400, b""))
 

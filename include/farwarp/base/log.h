@@ -20,11 +20,14 @@ using LogSink = void (*)(LogLevel level, const char* line);
 // Replaces the sink; pass nullptr for standard error. Call before threads start.
 void SetLogSink(LogSink sink) noexcept;
 void SetLogLevel(LogLevel level) noexcept;
+// `listener` gets each line up to `level` besides, whether the log shows it or not. One per
+// process; it must not log.
+void SetLogListener(LogLevel level, LogSink listener) noexcept;
 // Parses a level name; anything unknown is kOff.
 LogLevel ParseLogLevel(const char* name) noexcept;
 
 namespace internal {
-extern std::atomic<int> log_level;
+extern std::atomic<int> log_level;  // Up to which somebody, log or listener, wants lines.
 }
 inline bool LogEnabled(LogLevel level) noexcept {
   return static_cast<int>(level) <= internal::log_level.load(std::memory_order_relaxed);

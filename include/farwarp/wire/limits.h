@@ -21,6 +21,7 @@ inline constexpr std::size_t kMaxLinkInputs = 4096;                   // Of one 
 inline constexpr std::size_t kMaxLinkNameBytes = 255;                 // The name of one of them.
 inline constexpr std::size_t kMaxLinkedInReply = std::size_t{1} << 20;  // Longer ones are fetched.
 inline constexpr std::size_t kMaxLogBytes = std::size_t{64} << 10;      // JIT info or error log.
+inline constexpr std::size_t kMaxDriverMessageBytes = 1024;  // One line of the driver's error log.
 inline constexpr std::size_t kMaxKernelParameterBytes =
     32768;  // PTX ISA: 32764 bytes from sm_70 on.
 inline constexpr std::uint32_t kMaxHandlesPerKind =

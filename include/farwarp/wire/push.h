@@ -5,6 +5,7 @@
 //     kOutput       blob                                     bytes that kernels printed
 //     kHostCallback callback:u64                             a stream reached a host function
 //     kTaken        command_bytes:u64 bulk_bytes:u64         credit that comes back (credit.h)
+//     kLog          level:u32 blob                           what the driver says of an error
 //
 // Value type.
 #pragma once
@@ -13,6 +14,12 @@
 
 namespace farwarp::wire {
 
-enum class PushType : std::uint64_t { kError = 1, kOutput = 2, kHostCallback = 3, kTaken = 4 };
+enum class PushType : std::uint64_t {
+  kError = 1,
+  kOutput = 2,
+  kHostCallback = 3,
+  kTaken = 4,
+  kLog = 5
+};
 
 }  // namespace farwarp::wire

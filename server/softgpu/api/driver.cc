@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "farwarp/base/log.h"
+#include "proto/cuda/driver_log.h"
 #include "server/softgpu/api/launch/graph_backend.h"
 #include "server/softgpu/api/memory/device_memory.h"
 #include "server/softgpu/api/memory/memory_pool.h"
@@ -32,6 +33,7 @@ void Complain(const std::string& message) {
 
 CUresult Start() noexcept {
   try {
+    cuda::DriverLog::Get();
     const char* text = std::getenv("FARWARP_SOFTGPU");
     Result<SoftGpuConfig> config = SoftGpuConfig::Parse(text == nullptr ? "" : text);
     if (!config.ok()) {

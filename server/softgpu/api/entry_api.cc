@@ -1,5 +1,5 @@
-// cuInit, versions, look-up of entry points, error texts, profiler control, and the answer to what
-// is not supported.
+// cuInit, versions, look-up of entry points, error texts, the error log, profiler control, and the
+// answer to what is not supported.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -10,8 +10,10 @@
 #include "cuda/proc_address.h"
 #include "farwarp/base/log.h"
 #include "farwarp/base/thread_annotations.h"
+#include "proto/cuda/driver_log.h"
 #include "server/softgpu/api/driver.h"
 
+using farwarp::cuda::DriverLog;
 using namespace farwarp::softgpu;
 
 // Called by the generated stubs; the names are literals.
@@ -101,6 +103,28 @@ CUresult cuGetErrorString(CUresult error, const char** pStr) {
   const Text* text = FindText(error);
   *pStr = text == nullptr ? nullptr : text->text;
   return text == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult cuLogsRegisterCallback(CUlogsCallback callbackFunc, void* userData,
+                                CUlogsCallbackHandle* callback_out) {
+  return DriverLog::Get().Register(callbackFunc, userData, callback_out);
+}
+
+CUresult cuLogsUnregisterCallback(CUlogsCallbackHandle callback) {
+  return DriverLog::Get().Unregister(callback);
+}
+
+CUresult cuLogsCurrent(CUlogIterator* iterator_out, unsigned int flags) {
+  return DriverLog::Get().Current(iterator_out, flags);
+}
+
+CUresult cuLogsDumpToFile(CUlogIterator* iterator, const char* pathToFile, unsigned int flags) {
+  return DriverLog::Get().DumpToFile(iterator, pathToFile, flags);
+}
+
+CUresult cuLogsDumpToMemory(CUlogIterator* iterator, char* buffer, size_t* size,
+                            unsigned int flags) {
+  return DriverLog::Get().DumpToMemory(iterator, buffer, size, flags);
 }
 
 CUresult cuGetProcAddress(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags) {
