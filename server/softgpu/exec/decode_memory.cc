@@ -144,18 +144,38 @@ void FunctionDecoder::VectorAtomicOf(const Instruction& i, const Address& addres
   NoteDynamic(address);
 }
 
+// Four slots each: the halves of the beginning and of the end.
+void FunctionDecoder::KeepConstRanges() {
+  if (build_.const_ranges != kNoSlot) return;
+  build_.const_ranges = static_cast<uint32_t>(kernel_.slots.size());
+  for (const auto& [begin, end] : build_.symbols.ConstRanges()) {
+    for (const uint64_t bound : {begin, end}) {
+      kernel_.slots.push_back(static_cast<uint32_t>(bound));
+      kernel_.slots.push_back(static_cast<uint32_t>(bound >> 32));
+    }
+    ++build_.const_range_count;
+  }
+}
+
 void FunctionDecoder::AddressConvert(const Instruction& i) {
   if (i.opcode == Opcode::kIsspacep) {
     const uint32_t a = Source(i, i.operands[1], Type::kB64);
     const uint32_t d = Destination(i.operands[0], Type::kPred);
+    if (i.Has(Mod::kParamFunc)) return Unsupported(i);
+    const bool param = i.Has(Mod::kParam) || i.Has(Mod::kParamEntry);
     const Handler run = i.Has(Mod::kSharedCluster)     ? IsSpaceSharedCluster
                         : SpaceOf(i) == Space::kShared ? IsSpaceShared
                         : i.Has(Mod::kLocal)           ? IsSpaceLocal
                         : i.Has(Mod::kConst)           ? IsSpaceConst
+                        : param                        ? IsSpaceParam
                                                        : IsSpaceGlobal;
+    if (run == IsSpaceConst || run == IsSpaceGlobal) KeepConstRanges();
     Ins& ins = Emit(i, run);
     ins.d = d;
     ins.a = a;
+    ins.slots = build_.const_ranges;
+    ins.target = build_.const_range_count;
+    ins.imm = build_.param_bytes;
     return;
   }
   if (TypeBytes(i.type()) != 8) return Unsupported(i);

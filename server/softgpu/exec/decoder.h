@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "farwarp/base/status.h"
@@ -26,6 +27,8 @@ class ModuleSymbols {
   virtual ~ModuleSymbols() = default;
   // Address of a .global or .const variable or of a function; 0 if there is none of that name.
   virtual uint64_t AddressOf(std::string_view name, const FunctionAst& from) const = 0;
+  // Where the .const variables lie: beginnings and ends, ascending.
+  virtual std::vector<std::pair<uint64_t, uint64_t>> ConstRanges() const = 0;
   // A module-scope .shared variable, or nullptr.
   virtual const Variable* SharedVariable(std::string_view name, const FunctionAst& from) const = 0;
   // A function with its body parsed; the error says why not. nullptr: no such function.

@@ -47,6 +47,11 @@ struct KernelBuild {
     uint64_t addend;
   };
   std::vector<DynamicConstant> dynamic_constants;
+  uint64_t param_bytes = 0;  // Of the kernel.
+  // Where DecodedKernel::slots has the ranges of constant memory, once something asks, and how many
+  // there are.
+  uint32_t const_ranges = kNoSlot;
+  uint32_t const_range_count = 0;
 };
 
 class FunctionDecoder {
@@ -131,6 +136,7 @@ class FunctionDecoder {
         param_bytes_ = AlignUp(param_bytes_, variable.align);
         placed_[i] = {Place::kKernelParam, param_bytes_, false};
         param_bytes_ += variable.bytes;
+        build_.param_bytes = param_bytes_;
       } else if (i < formals) {
         placed_[i] = i < params ? Placed{Place::kFormal, i, false}
                                 : Placed{Place::kResult, i - params, false};
@@ -455,6 +461,7 @@ class FunctionDecoder {
   bool TextureNumber(const Instruction& i, const Operand& address, size_t parts, uint32_t* slot);
   bool CoordinatesTo(const Instruction& i, const Operand& vector, TextureShape shape, Type type,
                      std::vector<uint32_t>& slots);
+  void KeepConstRanges();
   uint32_t KeepSlots(const std::vector<uint32_t>& slots);
   void CallOf(const Instruction& i);
   bool PlaceArguments(const Instruction& i, CallSite& site);

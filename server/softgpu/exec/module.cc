@@ -81,6 +81,14 @@ class ModuleImpl : public ModuleSymbols {
   uint64_t AddressOf(std::string_view name, const FunctionAst& from) const override {
     return AddressIn(units_[from.unit], name);
   }
+  std::vector<std::pair<uint64_t, uint64_t>> ConstRanges() const override {
+    std::vector<std::pair<uint64_t, uint64_t>> ranges;
+    for (const Global& global : globals) {
+      if (global.is_const) ranges.emplace_back(global.address, global.address + global.bytes);
+    }
+    std::sort(ranges.begin(), ranges.end());
+    return ranges;
+  }
   const Variable* SharedVariable(std::string_view name, const FunctionAst& from) const override {
     const Variable* variable = VariableIn(units_[from.unit], name);
     return variable != nullptr && variable->space == Space::kShared ? variable : nullptr;

@@ -64,7 +64,10 @@ void IsSpaceShared(Warp& warp, const Ins& ins);
 void IsSpaceSharedCluster(Warp& warp, const Ins& ins);
 void IsSpaceLocal(Warp& warp, const Ins& ins);
 void IsSpaceGlobal(Warp& warp, const Ins& ins);
+// slots, target: the ranges of constant memory and their number, for these two.
 void IsSpaceConst(Warp& warp, const Ins& ins);
+// imm: the size of the kernel's parameters.
+void IsSpaceParam(Warp& warp, const Ins& ins);
 void Fence(Warp& warp, const Ins& ins);
 void Nothing(Warp& warp, const Ins& ins);
 

@@ -326,6 +326,15 @@ void TestSpace(Warp& warp, const Ins& ins, F inside) {
 bool InShared(const Block& block, uint64_t address) {
   return address >= block.shared_base && address < block.shared_base + block.shared_bytes;
 }
+bool InConst(const Warp& warp, const Ins& ins, uint64_t address) {
+  const uint32_t* range = warp.kernel->slots.data() + ins.slots;
+  for (uint32_t i = 0; i < ins.target; ++i, range += 4) {
+    const uint64_t begin = range[0] | uint64_t{range[1]} << 32;
+    const uint64_t end = range[2] | uint64_t{range[3]} << 32;
+    if (address >= begin && address < end) return true;
+  }
+  return false;
+}
 bool InLocal(const Block& block, uint64_t address) {
   return address >= block.local_base &&
          address < block.local_base + block.local_stride * block.threads;
@@ -458,13 +467,19 @@ void IsSpaceSharedCluster(Warp& warp, const Ins& ins) {
 void IsSpaceLocal(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [&](uint64_t address) { return InLocal(*warp.block, address); });
 }
+// Parameters of kernels lie in a window of global memory, constants do not.
 void IsSpaceGlobal(Warp& warp, const Ins& ins) {
   TestSpace(warp, ins, [&](uint64_t address) {
-    return !InLocal(*warp.block, address) && OwnerOfShared(*warp.block, address) == nullptr;
+    return !InLocal(*warp.block, address) && OwnerOfShared(*warp.block, address) == nullptr &&
+           !InConst(warp, ins, address);
   });
 }
 void IsSpaceConst(Warp& warp, const Ins& ins) {
-  TestSpace(warp, ins, [](uint64_t) { return false; });
+  TestSpace(warp, ins, [&](uint64_t address) { return InConst(warp, ins, address); });
+}
+void IsSpaceParam(Warp& warp, const Ins& ins) {
+  TestSpace(warp, ins,
+            [&](uint64_t address) { return address - warp.block->param_base < ins.imm; });
 }
 
 void Fence(Warp&, const Ins&) {
