@@ -8,6 +8,8 @@
 #include <cstring>
 #include <vector>
 
+#include "client/driver/memory/managed.h"
+#include "client/driver/process.h"
 #include "client/session/command.h"
 #include "farwarp/base/log.h"
 #include "farwarp/base/unique_fd.h"
@@ -18,15 +20,31 @@ namespace {
 
 using wire::IdOf;
 
+// Such bytes cannot be sent from where they are: system calls do not fault, and a fault under the
+// stream's lock would wait for itself.
+bool InManagedMemory(std::span<const std::byte> bytes) {
+  Process* process = Process::Get();
+  if (process == nullptr || bytes.empty() || !process->managed().any()) return false;
+  const auto first = reinterpret_cast<std::uint64_t>(bytes.data());
+  return process->managed().Find(first).address != 0 ||
+         process->managed().Find(first + bytes.size() - 1).address != 0;
+}
+
 CUresult Load(Session& session, wire::InternalCommand id, wire::Handle handle, const Image& image,
               JitRequest& jit, std::shared_ptr<const FunctionTable>* table) {
   Reply reply;
   CUresult result;
+  std::vector<std::byte> own;
+  std::span<const std::byte> bytes = image.bytes;
+  if (InManagedMemory(bytes)) {
+    own.assign(bytes.begin(), bytes.end());
+    bytes = own;
+  }
   {
-    Command command(session, IdOf(id), BulkBytes(image.bytes.size()));
+    Command command(session, IdOf(id), BulkBytes(bytes.size()));
     command.body().Put(handle.bits());
     jit.Put(command.body());
-    PutBulk(session, command, image.bytes);
+    PutBulk(session, command, bytes);
     result = command.Call(reply);
   }
   if (reply.has_body()) jit.Take(reply.body(), result);
