@@ -51,6 +51,28 @@ CUresult Advise(CUdeviceptr address, size_t bytes, CUmem_advise advice, CUmemLoc
   return result != CUDA_SUCCESS || !placed ? result : CheckPlace(caller, type, id);
 }
 
+// What it would let the host do while kernels run elsewhere, it may do anyway: a touch waits.
+CUresult Attach(CUstream stream, CUdeviceptr address, size_t bytes, unsigned flags,
+                NullStream null) {
+  FARWARP_ENTER_CONTEXT(caller);
+  const bool single = flags == CU_MEM_ATTACH_SINGLE;
+  if (!single && flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  // 0 says all of it, too.
+  const Managed::Range range = caller.process->managed().Find(address);
+  if (range.address == 0 || (bytes != 0 && bytes != range.bytes)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const CUresult captured =
+      caller.process->graphs().CheckStream(stream, null == NullStream::kPerThread);
+  if (captured != CUDA_SUCCESS) return captured;
+  StreamUse use;
+  const CUresult result = ResolveStream(caller, stream, null, &use);
+  if (result != CUDA_SUCCESS) return result;
+  return single && use.legacy() ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
 CUmemLocationType TypeOf(CUdevice device) {
   return device == CU_DEVICE_CPU ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
 }
@@ -67,6 +89,15 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned int flag
     return unsafe;
   }
   return caller.process->managed().Allocate(caller, bytesize, dptr);
+}
+
+CUresult cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t length,
+                                unsigned int flags) {
+  return Attach(hStream, dptr, length, flags, NullStream::kLegacy);
+}
+CUresult cuStreamAttachMemAsync_ptsz(CUstream hStream, CUdeviceptr dptr, size_t length,
+                                     unsigned int flags) {
+  return Attach(hStream, dptr, length, flags, NullStream::kPerThread);
 }
 
 CUresult cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice,

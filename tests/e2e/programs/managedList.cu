@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "common.h"
@@ -142,6 +143,80 @@ bool TouchedByChild() {
   return ended && !stuck && value == 84;
 }
 
+// Attaching changes nothing that a program can see, but is checked.
+bool AttachedToStreams() {
+  int *data = nullptr, *device = nullptr;
+  const size_t bytes = 4096 * sizeof(int);
+  cudaStream_t stream;
+  CHECK(cudaMallocManaged(&data, bytes, cudaMemAttachHost));
+  CHECK(cudaMalloc(&device, bytes));
+  CHECK(cudaStreamCreate(&stream));
+  data[0] = 21;
+  CHECK(cudaStreamAttachMemAsync(stream, data));
+  CHECK(cudaStreamAttachMemAsync(stream, data, bytes, cudaMemAttachGlobal));
+  CHECK(cudaStreamAttachMemAsync(stream, data, 0, cudaMemAttachHost));
+  CHECK(cudaStreamAttachMemAsync(nullptr, data, 0, cudaMemAttachGlobal));
+  twice<<<16, 256, 0, stream>>>(data, 4096);
+  CHECK(cudaStreamSynchronize(stream));
+  const auto refused = [](cudaError_t result) {
+    cudaGetLastError();
+    return result == cudaErrorInvalidValue;
+  };
+  const bool ok = data[0] == 42 && refused(cudaStreamAttachMemAsync(stream, device)) &&
+                  refused(cudaStreamAttachMemAsync(stream, data, bytes - 4, cudaMemAttachGlobal)) &&
+                  refused(cudaStreamAttachMemAsync(stream, data, 0, 3)) &&
+                  refused(cudaStreamAttachMemAsync(nullptr, data, 0, cudaMemAttachSingle));
+  printf("attached: %d\n", ok);
+  CHECK(cudaStreamDestroy(stream));
+  CHECK(cudaFree(data));
+  CHECK(cudaFree(device));
+  return ok;
+}
+
+// A fat binary with one text, so long that no call has read all of it before it is sent.
+bool LoadedFromManagedMemory() {
+  void *load = nullptr, *unload = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  CHECK(cudaGetDriverEntryPointByVersion("cuModuleLoadData", &load, 12000, cudaEnableDefault,
+                                         &found));
+  CHECK(cudaGetDriverEntryPointByVersion("cuModuleUnload", &unload, 12000, cudaEnableDefault,
+                                         &found));
+  std::string text =
+      ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry nothing() { ret; }\n";
+  while (text.size() < (size_t{3} << 20)) text += "// This line only makes the text longer.\n";
+  text.resize((text.size() + 8) / 8 * 8);  // Ends with a zero.
+  struct {
+    unsigned magic = 0xBA55ED50;
+    unsigned short version = 1, header_bytes = 16;
+    unsigned long long bytes = 0;
+    unsigned short kind = 1, flags = 0x101;
+    unsigned entry_header_bytes = 64;
+    unsigned long long stored_bytes = 0;
+    unsigned compressed_bytes = 0, option_offset = 0;
+    unsigned short minor = 0, major = 7;
+    unsigned sm = 70, name_offset = 0, name_bytes = 0;
+    unsigned long long entry_flags = 0x11, reserved = 0, uncompressed_bytes = 0;
+  } header;
+  static_assert(sizeof header == 80, "a container's header and an entry's");
+  header.stored_bytes = text.size();
+  header.bytes = 64 + text.size();
+  char* image = nullptr;
+  CHECK(cudaMallocManaged(&image, sizeof header + text.size()));
+  memcpy(image, &header, sizeof header);
+  memcpy(image + sizeof header, text.data(), text.size());
+  int* elsewhere = nullptr;
+  CHECK(cudaMalloc(&elsewhere, 1024 * sizeof(int)));
+  twice<<<4, 256>>>(elsewhere, 1024);  // The image is on the device from here on.
+  CHECK(cudaDeviceSynchronize());
+  void* module = nullptr;
+  const int result = reinterpret_cast<int (*)(void**, const void*)>(load)(&module, image);
+  printf("loaded from managed memory: %d\n", result);
+  if (result == 0) reinterpret_cast<int (*)(void*)>(unload)(module);
+  CHECK(cudaFree(image));
+  CHECK(cudaFree(elsewhere));
+  return result == 0;
+}
+
 int main() {
   bool ok = true;
   int supported = 0;
@@ -220,6 +295,8 @@ int main() {
   ok = LinkInPlace() && ok;
   ok = ParametersInPlace() && ok;
   ok = CopiesInGraph() && ok;
+  ok = AttachedToStreams() && ok;
+  ok = LoadedFromManagedMemory() && ok;
   ok = TouchedByChild() && ok;
   return Finish("managedList", ok);
 }

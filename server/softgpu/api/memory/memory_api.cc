@@ -148,7 +148,10 @@ CUresult cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUde
 
 CUresult cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t length,
                                 unsigned int flags) {
-  return CallStream(hStream, [&](Driver& driver, Context&, std::shared_ptr<Stream>&) {
+  return CallStream(hStream, [&](Driver& driver, Context&, std::shared_ptr<Stream>& stream) {
+    if (flags == CU_MEM_ATTACH_SINGLE && stream->kind() == StreamKind::kLegacy) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
     if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST &&
         flags != CU_MEM_ATTACH_SINGLE) {
       return CUDA_ERROR_INVALID_VALUE;
