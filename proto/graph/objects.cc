@@ -15,6 +15,7 @@ void Graphs::Unreference(UserObject* object, std::uint64_t count, Orphans* orpha
   objects_.erase(found);
 }
 
+// By value: what is buried ends here.  NOLINTNEXTLINE(performance-unnecessary-value-param)
 void Graphs::Bury(Orphans orphans) {
   for (const auto& object : orphans.objects) object->destroy(object->data);
 }

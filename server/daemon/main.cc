@@ -327,6 +327,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace farwarp::server
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): it ends the process.
   return farwarp::server::Main(argc, argv);
 }

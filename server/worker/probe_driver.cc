@@ -35,7 +35,7 @@ std::string VersionName(int version) {
 
 std::string DescribeError(const driver::Table& driver, CUresult result) {
   const char* name = nullptr;
-  const std::string number = "CUDA error " + std::to_string(static_cast<int>(result));
+  std::string number = "CUDA error " + std::to_string(static_cast<int>(result));
   if (driver.cuGetErrorName(result, &name) != CUDA_SUCCESS || name == nullptr) return number;
   return number + " (" + name + ")";
 }
