@@ -358,7 +358,6 @@ CUresult Session::WaitForReply(Waiting& waiting, Reply& reply) noexcept {
   }
   output_.Write();
   reply.Assign(std::move(waiting.body));
-  if (waiting.result == CUDA_SUCCESS) return TakeAsyncError();
   if (cuda::EndsContext(waiting.result) && death() == CUDA_SUCCESS) {
     RecordContextError(calling_context, waiting.result, waiting.ticket);
   }

@@ -92,6 +92,12 @@ class Session {
   void ForgetContext(std::uint64_t context) noexcept EXCLUDES(errors_mutex_);
   // An asynchronous command's failure that has not been reported yet; reporting it forgets it.
   CUresult TakeAsyncError() noexcept;
+  // What the application is told of a wait that ended with `waited`: if that went well, an earlier
+  // failure that nobody has heard of. For waits only: whoever asks for something else to be done
+  // must learn whether that was done.
+  CUresult AfterWait(CUresult waited) noexcept {
+    return waited == CUDA_SUCCESS ? TakeAsyncError() : waited;
+  }
 
   // Something that must be sent or kept cannot be: every call from now on fails.
   void FailForWantOfMemory() noexcept EXCLUDES(mutex_);

@@ -41,7 +41,7 @@ CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bo
     command.body().Put(handle.bits());
     if (reset_primary) command.body().Put(context.device->vgpu);
     const std::uint64_t mark = context.work.Mark();
-    result = wait ? command.Call(reply) : command.Post();
+    result = wait ? session.AfterWait(command.Call(reply)) : command.Post();
     context.work.Settle(mark);
   }
   // Found out only now: the program hears of it. What it has heard already, it has come to end.

@@ -309,7 +309,7 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx) {
       captured != CUDA_SUCCESS) {
     return captured;
   }
-  return SynchronizeContext(*caller.process, handle, *record);
+  return caller.session().AfterWait(SynchronizeContext(*caller.process, handle, *record));
 }
 
 CUresult cuCtxGetLimit(size_t* pvalue, CUlimit limit) {

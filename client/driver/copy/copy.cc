@@ -162,7 +162,8 @@ CUresult CopyFromDevice(const Caller& caller, const StreamUse& use, const CopyRe
         }
         return CUDA_SUCCESS;
       });
-  if (result == CUDA_SUCCESS && asynchronous) transfers.LetArrive();
+  if (!asynchronous) return caller.session().AfterWait(result);
+  if (result == CUDA_SUCCESS) transfers.LetArrive();
   return result;
 }
 

@@ -142,7 +142,8 @@ CUresult ClientExecutable::Launch(const graph::Plan& plan, CUstream stream, bool
       event->recorded.store(true, std::memory_order_relaxed);
     }
   }
-  return process_.launch_blocking() ? SynchronizeStream(process_, use) : CUDA_SUCCESS;
+  return process_.launch_blocking() ? process_.session().AfterWait(SynchronizeStream(process_, use))
+                                    : CUDA_SUCCESS;
 }
 
 CUresult ClientExecutable::Post(const graph::Plan& plan, const StreamUse& use,

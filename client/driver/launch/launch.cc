@@ -284,7 +284,9 @@ CUresult Run(Launch launch) {
     use.context->work.Begin(use.beside_legacy());
     if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
   }
-  return caller.process->launch_blocking() ? SynchronizeStream(*caller.process, use) : CUDA_SUCCESS;
+  return caller.process->launch_blocking()
+             ? caller.session().AfterWait(SynchronizeStream(*caller.process, use))
+             : CUDA_SUCCESS;
 }
 
 CUresult RunConfigured(const CUlaunchConfig* config, CUfunction function, void** parameters,

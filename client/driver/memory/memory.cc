@@ -119,10 +119,10 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   }
   const auto allocation = device->memory.Find(dptr);
   if (!allocation.has_value() || allocation->address != dptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!caller.process->pools().Forget(dptr)) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult result = SynchronizeBusy(*caller.process, device, caller.context_handle);
       result != CUDA_SUCCESS)
     return result;
+  if (!caller.process->pools().Forget(dptr)) return CUDA_ERROR_INVALID_VALUE;
   return device->memory.Free(dptr);
 }
 

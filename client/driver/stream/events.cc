@@ -93,7 +93,7 @@ CUresult Ask(CUevent event, InternalCommand question) {
   if (result == CUDA_SUCCESS) {
     caller.process->arrivals().EndEvent(wire::FromPointer(event).bits(), noted);
   }
-  return result;
+  return caller.session().AfterWait(result);
 }
 
 CUresult Elapsed(float* milliseconds, CUevent start, CUevent end) {

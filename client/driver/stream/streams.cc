@@ -71,7 +71,7 @@ CUresult Query(CUstream stream, NullStream null) {
   const CUresult result = command.Call(reply);
   // The legacy stream may be idle while streams are not that its next work would wait for.
   if (result == CUDA_SUCCESS && !use.legacy()) caller.process->arrivals().EndStream(use, noted);
-  return result;
+  return caller.session().AfterWait(result);
 }
 
 CUresult Synchronize(CUstream stream, NullStream null) {
@@ -83,7 +83,7 @@ CUresult Synchronize(CUstream stream, NullStream null) {
       captured != CUDA_SUCCESS) {
     return captured;
   }
-  return SynchronizeStream(*caller.process, use);
+  return caller.session().AfterWait(SynchronizeStream(*caller.process, use));
 }
 
 CUresult WaitEvent(CUstream stream, CUevent event, unsigned flags, NullStream null) {
