@@ -162,6 +162,150 @@ TEST_F(Reset, ACopyThatFailedIsForgottenWithTheWaitThatSaysSo) {
   ExpectWorks();
 }
 
+// What belongs to no context, or to a healthy one, is told to the server although the current
+// context has failed.
+class Failed : public Reset {
+ protected:
+  void SetUp() override {
+    UsePrimary();
+    ExpectWorks();
+  }
+  void Fail() {
+    ASSERT_EQ(Launch("fault"), CUDA_SUCCESS);
+    ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+  }
+  void BeginAnew() {
+    EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+    UsePrimary();
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  }
+  static CUlibrary Load() {
+    CUlibrary library = nullptr;
+    EXPECT_EQ(cu::cuLibraryLoadData(&library, kImage, nullptr, nullptr, 0, nullptr, nullptr, 0),
+              CUDA_SUCCESS);
+    return library;
+  }
+};
+
+TEST_F(Failed, AKernelThatIsFirstUsedThenWorksInTheNextLife) {
+  const CUlibrary library = Load();
+  Fail();
+  CUkernel kernel = nullptr;
+  EXPECT_EQ(cu::cuLibraryGetKernel(&kernel, library, "fill"), CUDA_SUCCESS);
+  CUfunction function = nullptr;
+  EXPECT_EQ(cu::cuKernelGetFunction(&function, kernel), CUDA_ERROR_ILLEGAL_ADDRESS);
+  BeginAnew();
+  ASSERT_EQ(cu::cuLibraryGetKernel(&kernel, library, "fill"), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuKernelGetFunction(&function, kernel), CUDA_SUCCESS);
+  CUdeviceptr memory = 0;
+  ASSERT_EQ(cu::cuMemAlloc_v2(&memory, 64), CUDA_SUCCESS);
+  int value = 42, n = 16;
+  void* parameters[] = {&memory, &value, &n};
+  for (const CUfunction each : {function, reinterpret_cast<CUfunction>(kernel)}) {
+    EXPECT_EQ(cu::cuLaunchKernel(each, 1, 1, 1, 16, 1, 1, 0, nullptr, parameters, nullptr),
+              CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  }
+}
+
+TEST_F(Failed, AFunctionOfAModuleOfAnotherContextIsFoundAndWorks) {
+  CUcontext primary = PrimaryOf(), failed = nullptr;
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  ASSERT_EQ(cu::cuModuleLoadData(&module, kImage), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);
+  Fail();
+  EXPECT_EQ(cu::cuModuleGetFunction(&function, module, "wait"), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(primary), CUDA_SUCCESS);
+  loop_.driver().OpenGate();
+  EXPECT_EQ(cu::cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+            CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
+}
+
+TEST_F(Failed, ALibraryCanBeUnloaded) {
+  const CUlibrary library = Load();
+  Fail();
+  EXPECT_EQ(cu::cuLibraryUnload(library), CUDA_SUCCESS);
+  BeginAnew();
+  EXPECT_EQ(cu::cuLibraryUnload(Load()), CUDA_SUCCESS);
+}
+
+TEST_F(Failed, PhysicalMemoryCanBeReleased) {
+  client::DeviceMemory& memory = loop_.process().devices()[0]->memory;
+  CUmemAllocationProp props{};
+  props.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  CUmemGenericAllocationHandle mapped = 0, unmapped = 0;
+  CUdeviceptr address = 0;
+  constexpr std::size_t kSize = 2 << 20;
+  ASSERT_EQ(cu::cuMemAddressReserve(&address, kSize, 0, 0, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemCreate(&unmapped, kSize, &props, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemCreate(&mapped, kSize, &props, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuMemMap(address, kSize, 0, mapped, 0), CUDA_SUCCESS);
+  Fail();
+  EXPECT_EQ(cu::cuMemRelease(unmapped), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemRelease(mapped), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuMemUnmap(address, kSize), CUDA_SUCCESS);
+  BeginAnew();
+  // Nothing is charged but what is mapped here, or credit. The server unmaps in its own time.
+  std::uint64_t free_bytes = 0, total_bytes = 1;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (free_bytes != total_bytes && std::chrono::steady_clock::now() < deadline) {
+    ASSERT_EQ(memory.Info(&free_bytes, &total_bytes), CUDA_SUCCESS);
+  }
+  EXPECT_EQ(free_bytes, total_bytes);
+  EXPECT_EQ(memory.mapped_bytes(), 0u);
+  EXPECT_EQ(loop_.driver().physical_bytes(), 0u);
+}
+
+TEST_F(Failed, ObjectsOfAHealthyContextCanBeEnded) {
+  CUcontext primary = PrimaryOf(), failed = nullptr;
+  ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);
+  Fail();
+  ASSERT_EQ(cu::cuCtxSetCurrent(primary), CUDA_SUCCESS);
+  const std::size_t before = loop_.driver().objects();
+  CUstream stream = nullptr;
+  CUevent event = nullptr;
+  CUmodule module = nullptr;
+  ASSERT_EQ(cu::cuStreamCreate(&stream, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuEventCreate(&event, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuModuleLoadData(&module, kImage), CUDA_SUCCESS);
+  std::thread([&] {
+    // Its own stream ends with it.
+    EXPECT_EQ(cu::cuCtxSetCurrent(primary), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuStreamQuery(CU_STREAM_PER_THREAD), CUDA_SUCCESS);
+    EXPECT_EQ(cu::cuCtxSetCurrent(failed), CUDA_SUCCESS);
+  }).join();
+  ASSERT_EQ(cu::cuCtxSetCurrent(failed), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuStreamDestroy_v2(stream), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuEventDestroy_v2(event), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuModuleUnload(module), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(primary), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (loop_.driver().objects() > before && std::chrono::steady_clock::now() < deadline) {
+    ASSERT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);  // The module goes elsewhere on the server.
+  }
+  EXPECT_EQ(loop_.driver().objects(), before);
+  EXPECT_EQ(cu::cuCtxDestroy_v2(failed), CUDA_SUCCESS);
+}
+
+TEST_F(Failed, ItsObjectsEndWithThatFailure) {
+  CUstream stream = nullptr;
+  CUevent event = nullptr;
+  ASSERT_EQ(cu::cuStreamCreate(&stream, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuEventCreate(&event, 0), CUDA_SUCCESS);
+  Fail();
+  EXPECT_EQ(cu::cuStreamDestroy_v2(stream), CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(cu::cuEventDestroy_v2(event), CUDA_ERROR_ILLEGAL_ADDRESS);
+  BeginAnew();
+  EXPECT_EQ(cu::cuStreamCreate(&stream, 0), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuEventCreate(&event, 0), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+}
+
 // Whatever cannot be sent leaves the client's books as they were.
 TEST_F(Reset, ADeadSessionLeavesTheHeapAsItWas) {
   UsePrimary();

@@ -58,6 +58,16 @@ CUresult EndOnServer(Process& process, wire::Handle handle, Context& context, bo
 
 }  // namespace
 
+CUresult PostEnd(Session& session, InternalCommand what, wire::Handle handle,
+                 wire::Handle context) {
+  const TravelIn travel(context);
+  Command command(session, IdOf(what));
+  command.DespiteContextError();
+  command.body().Put(handle.bits());
+  const CUresult result = command.Post();
+  return result != CUDA_SUCCESS ? result : session.error();
+}
+
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary) {
   context.alive.store(false, std::memory_order_release);
   Ending ending;

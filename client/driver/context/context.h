@@ -13,6 +13,7 @@
 #include "cuda/driver_api.h"
 #include "farwarp/base/thread_annotations.h"
 #include "farwarp/wire/handle.h"
+#include "farwarp/wire/internal_command.h"
 
 namespace farwarp::client {
 
@@ -63,6 +64,11 @@ class TravelIn {
  private:
   const std::uint64_t before_;
 };
+
+// Posts the end of an object that belongs to `context`, also if that has failed: the server must
+// forget the handle before its index names another object. The result is then that failure.
+CUresult PostEnd(Session& session, wire::InternalCommand what, wire::Handle handle,
+                 wire::Handle context);
 
 // Ends a context here: its memory, streams, events, modules and host blocks. `announce` posts the
 // command that ends it on the server, which happens before its memory is unmapped.

@@ -89,6 +89,7 @@ CUresult SetPrimaryFlags(CUdevice dev, unsigned flags) {
   if (device->primary_references == 0) return CUDA_SUCCESS;  // Sent with the next retain.
   caller.process->contexts.Find(device->primary)->flags.store(flags, std::memory_order_relaxed);
   Command command(caller.session(), IdOf(InternalCommand::kSetPrimaryContextFlags));
+  command.DespiteContextError();
   command.body().Put(device->vgpu);
   command.body().Put(flags);
   return command.Post();

@@ -210,9 +210,8 @@ CUresult Managed::Fetch(const Block& block, const Piece& piece, void* to) {
   if (stream != nullptr) {
     block.context->beside_streams.fetch_sub(1);
     const auto removed = process_.streams.Remove(wire::FromPointer(stream));
-    Command command(process_.session(), IdOf(InternalCommand::kDestroyStream));
-    command.body().PutPointer(stream);
-    static_cast<void>(command.Post());
+    static_cast<void>(PostEnd(process_.session(), InternalCommand::kDestroyStream,
+                              wire::FromPointer(stream), block.context_handle));
   }
   return result;
 }

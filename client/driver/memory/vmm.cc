@@ -75,6 +75,7 @@ CUresult Vmm::Create(const CUmemAllocationProp& props, std::uint64_t bytes,
   const MutexLock lock(mutex_);
   const std::uint64_t number = next_++;
   Command command(process_.session(), IdOf(InternalCommand::kCreatePhysical));
+  command.DespiteContextError();
   command.body().Put(number);
   command.body().Put(device->vgpu);
   command.body().Put(bytes);
@@ -93,6 +94,7 @@ CUresult Vmm::DropIfUnused(std::uint64_t number) {
   if (found->second.handles != 0 || found->second.mappings != 0) return CUDA_SUCCESS;
   {
     Command command(process_.session(), IdOf(InternalCommand::kReleasePhysical));
+    command.DespiteContextError();
     command.body().Put(number);
     if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
   }
@@ -133,6 +135,7 @@ CUresult Vmm::Map(std::uint64_t address, std::uint64_t bytes, std::uint64_t offs
     return CUDA_ERROR_INVALID_VALUE;
   }
   Command command(process_.session(), IdOf(InternalCommand::kMapPhysical));
+  command.DespiteContextError();
   command.body().Put(std::uint64_t{handle});
   command.body().Put(address);
   command.body().Put(bytes);
@@ -163,6 +166,7 @@ CUresult Vmm::Unmap(std::uint64_t address, std::uint64_t bytes) {
   for (const auto& part : parts) {
     {
       Command command(process_.session(), IdOf(InternalCommand::kUnmapPhysical));
+      command.DespiteContextError();
       command.body().Put(part->first);
       command.body().Put(part->second.bytes);
       if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
@@ -190,6 +194,7 @@ CUresult Vmm::SetAccess(std::uint64_t address, std::uint64_t bytes, const CUmemA
       return CUDA_ERROR_INVALID_VALUE;
     }
     Command command(process_.session(), IdOf(InternalCommand::kProtectRange));
+    command.DespiteContextError();
     command.body().Put(device->vgpu);
     command.body().Put(address);
     command.body().Put(bytes);

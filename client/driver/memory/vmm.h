@@ -3,7 +3,8 @@
 // a reply.
 //
 // Reservations lie in the upper half of a vGPU's part of the address window; the lower half is the
-// heap of cuMemAlloc. Thread-safe. Lives as long as the Process.
+// heap of cuMemAlloc. None of it belongs to a context: what is said about it is sent although the
+// calling thread's has failed. Thread-safe. Lives as long as the Process.
 #pragma once
 
 #include <atomic>

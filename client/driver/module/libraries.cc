@@ -61,6 +61,7 @@ CUresult cuLibraryUnload(CUlibrary library) {
   Ending ending;
   DropLibrary(*caller.process, handle, ending);
   Command command(caller.session(), IdOf(InternalCommand::kUnloadLibrary));
+  command.DespiteContextError();  // It belongs to none.
   command.body().Put(handle.bits());
   return command.Post();
 }
@@ -209,6 +210,7 @@ CUresult cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel ker
     }
   }
   Command command(caller.session(), IdOf(InternalCommand::kKernelAttribute));
+  command.DespiteContextError();
   command.body().PutPointer(kernel);
   command.body().Put(static_cast<std::int32_t>(attrib));
   command.body().Put(static_cast<std::int32_t>(val));
@@ -225,6 +227,7 @@ CUresult cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice d
     return CUDA_ERROR_INVALID_VALUE;
   }
   Command command(caller.session(), IdOf(InternalCommand::kKernelCacheConfig));
+  command.DespiteContextError();
   command.body().PutPointer(kernel);
   command.body().Put(static_cast<std::int32_t>(config));
   command.body().Put(device->vgpu);

@@ -27,6 +27,23 @@ void InitLaunchable(Launchable& launchable, std::shared_ptr<const FunctionTable>
       launchable.info->attributes[CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT]);
 }
 
+namespace {
+
+// Announces a handle that has just been minted in `objects`, and keeps it under `key` in `cache`;
+// what the server is not told of is nowhere.
+template <typename Objects, typename Cache, typename Key>
+CUresult Announce(Command& command, Objects& objects, Handle handle, Cache& cache, const Key& key) {
+  const CUresult result = command.Post();
+  if (result == CUDA_SUCCESS) {
+    cache[key] = handle;
+  } else {
+    static_cast<void>(objects.Remove(handle));
+  }
+  return result;
+}
+
+}  // namespace
+
 CUresult FunctionAt(const Caller& caller, Module& module, std::uint32_t index, Handle* handle) {
   const MutexLock lock(module.mutex);
   if (const auto found = module.functions.find(index); found != module.functions.end()) {
@@ -39,12 +56,12 @@ CUresult FunctionAt(const Caller& caller, Module& module, std::uint32_t index, H
   function->context_handle = module.context_handle;
   *handle = caller.process->functions.Mint(std::move(function));
   if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  module.functions[index] = *handle;
+  const TravelIn travel(module.context_handle);
   Command command(caller.session(), IdOf(InternalCommand::kBindFunction));
   command.body().Put(handle->bits());
   command.body().Put(module.handle.bits());
   command.body().Put(index);
-  return command.Post();
+  return Announce(command, caller.process->functions, *handle, module.functions, index);
 }
 
 CUresult KernelAt(const Caller& caller, Library& library, std::uint32_t index, Handle* handle) {
@@ -58,12 +75,12 @@ CUresult KernelAt(const Caller& caller, Library& library, std::uint32_t index, H
   kernel->library = library.handle;
   *handle = caller.process->kernels.Mint(std::move(kernel));
   if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  library.kernels[index] = *handle;
   Command command(caller.session(), IdOf(InternalCommand::kBindKernel));
+  command.DespiteContextError();  // A kernel belongs to none.
   command.body().Put(handle->bits());
   command.body().Put(library.handle.bits());
   command.body().Put(index);
-  return command.Post();
+  return Announce(command, caller.process->kernels, *handle, library.kernels, index);
 }
 
 CUresult FunctionOf(const Caller& caller, Handle kernel_handle, Kernel& kernel, Handle* handle) {
@@ -82,11 +99,11 @@ CUresult FunctionOf(const Caller& caller, Handle kernel_handle, Kernel& kernel, 
   function->context_handle = caller.context_handle;
   *handle = caller.process->functions.Mint(std::move(function));
   if (handle->bits() == 0) return CUDA_ERROR_OUT_OF_MEMORY;
-  kernel.functions[caller.context_handle.bits()] = *handle;
   Command command(caller.session(), IdOf(InternalCommand::kKernelFunction));
   command.body().Put(handle->bits());
   command.body().Put(kernel_handle.bits());
-  return command.Post();
+  return Announce(command, caller.process->functions, *handle, kernel.functions,
+                  caller.context_handle.bits());
 }
 
 void DropModule(Process& process, Handle handle, Ending& ending) {

@@ -63,9 +63,8 @@ CUresult cuModuleUnload(CUmodule hmod) {
   if (module->library.bits() != 0) return CUDA_ERROR_INVALID_HANDLE;  // It is the library's.
   Ending ending;
   DropModule(*caller.process, wire::FromPointer(hmod), ending);
-  Command command(caller.session(), IdOf(InternalCommand::kUnloadModule));
-  command.body().PutPointer(hmod);
-  return command.Post();
+  return PostEnd(caller.session(), InternalCommand::kUnloadModule, wire::FromPointer(hmod),
+                 module->context_handle);
 }
 
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {

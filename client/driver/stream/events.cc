@@ -68,9 +68,8 @@ CUresult Destroy(CUevent event) {
   const auto removed = caller.process->events.Remove(wire::FromPointer(event));
   if (removed == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   caller.process->graphs().ForgetEvent(event);
-  Command command(caller.session(), IdOf(InternalCommand::kDestroyEvent));
-  command.body().PutPointer(event);
-  return command.Post();
+  return PostEnd(caller.session(), InternalCommand::kDestroyEvent, wire::FromPointer(event),
+                 removed->context_handle);
 }
 
 // Asks about an event; one that was never recorded counts as complete.

@@ -171,9 +171,8 @@ void EndThreadStreams(Process& process, ThreadState& thread) noexcept {
     process.graphs().ForgetStream(wire::ToPointer<CUstream>(own.stream));
     const auto removed = process.streams.Remove(own.stream);
     if (removed == nullptr) continue;
-    Command command(process.session(), IdOf(InternalCommand::kDestroyStream));
-    command.body().Put(own.stream.bits());
-    static_cast<void>(command.Post());
+    static_cast<void>(
+        PostEnd(process.session(), InternalCommand::kDestroyStream, own.stream, own.context));
   }
   thread.own_streams.clear();
 }

@@ -42,9 +42,8 @@ CUresult Destroy(CUstream stream) {
   const auto removed = caller.process->streams.Remove(handle);
   if (removed == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if ((removed->flags & CU_STREAM_NON_BLOCKING) != 0) removed->context->beside_streams.fetch_sub(1);
-  Command command(caller.session(), IdOf(InternalCommand::kDestroyStream));
-  command.body().Put(handle.bits());
-  return command.Post();
+  return PostEnd(caller.session(), InternalCommand::kDestroyStream, handle,
+                 removed->context_handle);
 }
 
 // Resolves a stream for a question about it.
