@@ -62,6 +62,23 @@ class Arrivals : public testing::Test {
   std::vector<std::byte> host_ = std::vector<std::byte>(kBytes);
 };
 
+// An answer that is not about the stream ends nothing: the bytes may still come.
+TEST_F(Arrivals, StayWhenTheServerCannotWait) {
+  static decltype(server::driver::Table::cuStreamQuery) real;
+  // The table is the fake driver's own, not constant; nothing calls it now.
+  auto& table = const_cast<server::driver::Table&>(loop_.driver().table());
+  const CUstream stream = NewStream();
+  ASSERT_EQ(cu::cuStreamSynchronize(stream), CUDA_SUCCESS);
+  real = table.cuStreamQuery;
+  table.cuStreamQuery = [](CUstream) { return CUDA_ERROR_OUT_OF_MEMORY; };
+  const std::uint64_t transfer = FailedCopy(stream);
+  EXPECT_EQ(cu::cuStreamSynchronize(stream), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_TRUE(Pending(transfer));
+  table.cuStreamQuery = real;
+  EXPECT_EQ(cu::cuStreamSynchronize(stream), CUDA_SUCCESS);
+  EXPECT_FALSE(Pending(transfer));
+}
+
 TEST_F(Arrivals, EndWithTheirStream) {
   CUstream stream = NewStream();
   CUstream other = NewStream();

@@ -122,7 +122,10 @@ CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& cont
   const std::uint64_t mark = context.work.Mark();
   const std::uint64_t noted = process.arrivals().Mark();
   const CUresult result = command.Call(reply);
-  process.arrivals().EndContext(handle.bits(), noted);
+  // As in SynchronizeStream.
+  if (result == CUDA_SUCCESS || process.session().error() != CUDA_SUCCESS) {
+    process.arrivals().EndContext(handle.bits(), noted);
+  }
   if (result != CUDA_SUCCESS) return result;
   context.work.Settle(mark);
   return CUDA_SUCCESS;

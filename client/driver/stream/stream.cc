@@ -160,7 +160,11 @@ CUresult SynchronizeStream(Process& process, const StreamUse& use) {
   const std::uint64_t mark = use.context->work.Mark();
   const std::uint64_t noted = process.arrivals().Mark();
   const CUresult result = command.Call(reply);
-  process.arrivals().EndStream(use, noted);
+  // What could not be asked says nothing about the stream; nothing comes from a context that has
+  // failed.
+  if (result == CUDA_SUCCESS || process.session().error() != CUDA_SUCCESS) {
+    process.arrivals().EndStream(use, noted);
+  }
   if (result != CUDA_SUCCESS) return result;
   if (use.legacy()) use.context->work.SettleLegacy(mark);
   return CUDA_SUCCESS;
