@@ -78,6 +78,20 @@ int ShowNodes(const Settings& settings, Output output) {
   });
 }
 
+int ForgetNode(const Settings& settings, const std::string& node) {
+  return WithController(settings, [&](ControllerClient& client) -> Status {
+    v1::ForgetNodeRequest request;
+    request.set_name(node);
+    v1::ForgetNodeResponse response;
+    FARWARP_RETURN_IF_ERROR(client.Ask([&](grpc::ClientContext& context) {
+      return client.admin().ForgetNode(&context, request, &response);
+    }));
+    std::printf("node %s is forgotten; %u %s ended\n", node.c_str(), response.leases_ended(),
+                response.leases_ended() == 1 ? "lease" : "leases");
+    return Status::Ok();
+  });
+}
+
 int SetDraining(const Settings& settings, const std::string& node, bool draining) {
   return WithController(settings, [&](ControllerClient& client) -> Status {
     if (!draining) {

@@ -14,6 +14,7 @@ enum class Output { kText, kJson };
 int ShowPool(const Settings& settings, Output output);
 int ShowLeases(const Settings& settings, Output output);
 int ShowNodes(const Settings& settings, Output output);
+int ForgetNode(const Settings& settings, const std::string& node);
 int SetDraining(const Settings& settings, const std::string& node, bool draining);
 
 }  // namespace farwarp::cli

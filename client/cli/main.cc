@@ -108,6 +108,7 @@ struct Commands {
   CLI::App* nodes;
   CLI::App* drain;
   CLI::App* undrain;
+  CLI::App* forget;
   CLI::App* doctor;
   CLI::App* first_kernel;
 };
@@ -134,7 +135,8 @@ Commands Declare(CLI::App& app, Arguments& arguments) {
   AddOutput(*commands.nodes, arguments);
   commands.drain = app.add_subcommand("drain", "keep new leases off a node");
   commands.undrain = app.add_subcommand("undrain", "let a node take leases again");
-  for (CLI::App* command : {commands.drain, commands.undrain}) {
+  commands.forget = app.add_subcommand("forget", "drop a lost node and its leases");
+  for (CLI::App* command : {commands.drain, commands.undrain, commands.forget}) {
     AddController(*command, arguments);
     command->add_option("node", arguments.node, "the node's name")->required();
   }
@@ -189,6 +191,7 @@ int Dispatch(const Commands& commands, Arguments& arguments) {
   if (*commands.smi) return ShowPool(*settings, output);
   if (*commands.ps) return ShowLeases(*settings, output);
   if (*commands.nodes) return ShowNodes(*settings, output);
+  if (*commands.forget) return ForgetNode(*settings, arguments.node);
   if (*commands.doctor) return Diagnose(*settings);
   return SetDraining(*settings, arguments.node, bool{*commands.drain});
 }

@@ -18,13 +18,19 @@ std::string Duration(std::uint64_t ms) {
   return FormatDuration(std::chrono::milliseconds(static_cast<std::int64_t>(ms)));
 }
 
+// "1 node", "2 nodes"
+std::string Count(std::uint32_t count, const char* what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
 const char* StateName(const v1::Node& node) {
   if (node.state() == v1::Node::LOST) return "lost";
   return node.draining() ? "draining" : "ready";
 }
 
-const char* StateName(v1::Lease::State state) {
-  switch (state) {
+const char* StateName(const v1::Lease& lease) {
+  if (lease.node_lost()) return "node lost";
+  switch (lease.state()) {
     case v1::Lease::PREPARING:
       return "preparing";
     case v1::Lease::ACTIVE:
@@ -85,7 +91,7 @@ void WriteNodes(const v1::ListNodesResponse& nodes, JsonWriter& json) {
   for (const v1::Node& node : nodes.nodes()) {
     json.BeginObject()
         .Field("name", node.name())
-        .Field("state", node.state() == v1::Node::LOST ? "lost" : "attached")
+        .Field("state", StateName(node))
         .Field("draining", node.draining())
         .Field("data_endpoint", node.data_endpoint())
         .Field("driver_version", std::uint64_t{node.driver_version()})
@@ -130,7 +136,7 @@ void WriteLeases(const v1::ListLeasesResponse& leases, JsonWriter& json) {
   for (const v1::Lease& lease : leases.leases()) {
     json.BeginObject()
         .Field("lease_id", LeaseId(lease.lease_id()))
-        .Field("state", StateName(lease.state()))
+        .Field("state", StateName(lease))
         .Field("node", lease.node())
         .Field("connections", std::uint64_t{lease.connections()})
         .Field("launcher_attached", lease.launcher_attached())
@@ -198,10 +204,10 @@ std::string LeasesText(const v1::ListLeasesResponse& leases) {
     Table table(
         {"LEASE", "STATE", "CLIENT", ">PID", "PROGRAM", "NODE", "VGPUS", ">CONNECTIONS", ">AGE"});
     for (const v1::Lease& lease : leases.leases()) {
-      table.Add({LeaseId(lease.lease_id()).substr(0, 8), StateName(lease.state()),
-                 Who(lease.client()), std::to_string(lease.client().pid()),
-                 lease.client().program(), lease.node(), Shares(lease),
-                 std::to_string(lease.connections()), Duration(lease.age_ms())});
+      table.Add({LeaseId(lease.lease_id()).substr(0, 8), StateName(lease), Who(lease.client()),
+                 std::to_string(lease.client().pid()), lease.client().program(), lease.node(),
+                 Shares(lease), lease.node_lost() ? "-" : std::to_string(lease.connections()),
+                 Duration(lease.age_ms())});
     }
     text = table.Text();
   }
@@ -228,11 +234,11 @@ std::string LeasesJson(const v1::ListLeasesResponse& leases) {
 std::string PoolText(const v1::PoolStatusResponse& status, const v1::ListNodesResponse& nodes,
                      const v1::ListLeasesResponse& leases) {
   std::string text =
-      std::to_string(status.nodes_attached()) + " nodes, " + std::to_string(status.devices()) +
-      " devices, " + FormatBytes(status.memory_allocated_bytes()) + " of " +
-      FormatBytes(status.memory_total_bytes()) + " allocated, " + std::to_string(status.leases()) +
-      " leases, " + std::to_string(status.waiting()) + " waiting\n";
-  if (status.nodes_lost() > 0) text += std::to_string(status.nodes_lost()) + " nodes lost\n";
+      Count(status.nodes_attached(), "node") + ", " + Count(status.devices(), "device") + ", " +
+      FormatBytes(status.memory_allocated_bytes()) + " of " +
+      FormatBytes(status.memory_total_bytes()) + " allocated, " + Count(status.leases(), "lease") +
+      ", " + std::to_string(status.waiting()) + " waiting\n";
+  if (status.nodes_lost() > 0) text += Count(status.nodes_lost(), "node") + " lost\n";
   if (!status.persistence_error().empty())
     text += "leases are not safe from a restart: " + status.persistence_error() + "\n";
   Table table({"NODE", "STATE", ">GPU", "NAME", "CC", ">MEMORY", ">ALLOCATED", ">USED", ">COMPUTE",

@@ -106,6 +106,8 @@ class Pool {
   Actions NodeAnswered(Time now, SessionId session, const LeaseId& lease, bool revoke,
                        const Status& answer);
   Actions NodeDetached(Time now, SessionId session);
+  // It said goodbye: it is not waited for, unless it left leases behind.
+  Actions NodeLeft(Time now, SessionId session);
 
   // Launchers.
   Actions Requested(Time now, RequestId id, Request request, std::int64_t unix_ms);
@@ -118,6 +120,8 @@ class Pool {
 
   // Operators. kNotFound for an unknown node.
   Result<Actions> SetDraining(Time now, const std::string& node, bool draining);
+  // Drops a lost node with its leases and its drain. kInvalid for an attached one.
+  Result<Actions> Forget(Time now, const std::string& node);
 
   // Lets time pass. To be called when NextDeadline() is reached; calling it more often is harmless.
   Actions Tick(Time now);

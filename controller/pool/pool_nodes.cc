@@ -276,6 +276,15 @@ Actions Pool::NodeDetached(Time now, SessionId session) {
   return Finish(now, std::move(actions));
 }
 
+Actions Pool::NodeLeft(Time now, SessionId session) {
+  Actions actions;
+  Node* node = FindSession(session);
+  if (node == nullptr) return actions;
+  Detach(*node, now);
+  if (node->leases.empty()) nodes_.erase(nodes_.find(std::string(node->info.name)));
+  return Finish(now, std::move(actions));
+}
+
 // What the node had not confirmed is forgotten: if it did happen, its next hello says so.
 void Pool::Detach(Node& node, Time now) {
   sessions_.erase(*node.session);
@@ -332,6 +341,30 @@ void Pool::WatchNodes(Time now, Actions& actions) {
       queue_changed_ = true;
     }
   }
+}
+
+Result<Actions> Pool::Forget(Time now, const std::string& name) {
+  const auto found = nodes_.find(name);
+  if (found != nodes_.end() && found->second.session) {
+    return Status::Invalid("node " + name + " is attached; end its farwarp-server first");
+  }
+  const bool drained = drained_.erase(name) != 0;
+  if (found == nodes_.end() && !drained) {
+    return Status::NotFound("no node named '" + name.substr(0, kMaxNameBytes) +
+                            "'; 'farwarp nodes' lists them");
+  }
+  Actions actions;
+  if (drained) actions.push_back(SaveDrain{name, false});
+  if (found != nodes_.end()) {
+    const std::set<LeaseId> ids = found->second.leases;
+    for (const LeaseId& id : ids) {
+      End(leases_.at(id), "node " + name + " was lost and is forgotten", actions);
+    }
+    nodes_.erase(found);
+    ++nodes_generation_;
+    queue_changed_ = true;
+  }
+  return Finish(now, std::move(actions));
 }
 
 Result<Actions> Pool::SetDraining(Time now, const std::string& name, bool draining) {

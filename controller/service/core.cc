@@ -270,6 +270,10 @@ void Core::NodeDetached(pool::SessionId session) {
   Apply([&](pool::Pool& pool, pool::Time now) { return pool.NodeDetached(now, session); });
 }
 
+void Core::NodeLeft(pool::SessionId session) {
+  Apply([&](pool::Pool& pool, pool::Time now) { return pool.NodeLeft(now, session); });
+}
+
 void Core::Requested(pool::RequestId id, pool::Request request) {
   const auto unix_ms =
       std::chrono::duration_cast<pool::Time>(std::chrono::system_clock::now().time_since_epoch())
@@ -304,6 +308,18 @@ Status Core::SetDraining(const std::string& node, bool draining) {
     Result<pool::Actions> result = pool.SetDraining(now, node, draining);
     status = result.status();
     return result.ok() ? std::move(*result) : pool::Actions{};
+  });
+  return status;
+}
+
+Status Core::Forget(const std::string& node) {
+  Status status = Status::Unavailable("the controller is shutting down");
+  Apply([&](pool::Pool& pool, pool::Time now) {
+    Result<pool::Actions> result = pool.Forget(now, node);
+    status = result.status();
+    if (!result.ok()) return pool::Actions{};
+    spdlog::info("node {} is forgotten", node);
+    return std::move(*result);
   });
   return status;
 }

@@ -67,11 +67,13 @@ class Core {
   void NodeAnswered(pool::SessionId session, const pool::LeaseId& lease, bool revoke,
                     const Status& answer);
   void NodeDetached(pool::SessionId session);
+  void NodeLeft(pool::SessionId session);
   void Requested(pool::RequestId id, pool::Request request);
   void Resumed(pool::RequestId id, const pool::LeaseId& lease, const pool::Secret& secret);
   void HolderGone(pool::RequestId id);
   Status Released(const pool::LeaseId& lease, const pool::Secret& secret);
   Status SetDraining(const std::string& node, bool draining);
+  Status Forget(const std::string& node);
 
   // Calls `read(pool, now)` under the lock, for lists.
   template <typename Read>

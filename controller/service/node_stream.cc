@@ -60,6 +60,11 @@ Status NodeStream::Handle(const v1::NodeReport& report) {
     }
     case v1::NodeReport::kResult:
       return HandleResult(report.result());
+    case v1::NodeReport::kGoodbye:
+      spdlog::info("node stream {}: the node ends", session_);
+      core_.NodeLeft(session_);
+      FinishOnce(grpc::Status::OK, false);
+      return Status::Ok();
     case v1::NodeReport::REPORT_NOT_SET:
       break;
   }

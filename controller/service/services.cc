@@ -123,7 +123,11 @@ grpc::ServerUnaryReactor* AdminService::ListLeases(grpc::CallbackServerContext* 
                                    std::chrono::system_clock::now().time_since_epoch())
                                    .count();
   core_.View([&](const pool::Pool& pool, pool::Time now) {
-    for (const auto& [id, lease] : pool.leases()) Fill(lease, unix_ms, *response->add_leases());
+    for (const auto& [id, lease] : pool.leases()) {
+      v1::Lease& out = *response->add_leases();
+      Fill(lease, unix_ms, out);
+      out.set_node_lost(!pool.nodes().at(lease.node).session);
+    }
     for (const pool::Waiting& waiting : pool.queue()) {
       v1::Waiting& out = *response->add_waiting();
       *out.mutable_client() = ToProto(waiting.request.client);
@@ -155,6 +159,20 @@ grpc::ServerUnaryReactor* AdminService::UndrainNode(grpc::CallbackServerContext*
                                                     const v1::UndrainNodeRequest* request,
                                                     v1::UndrainNodeResponse*) {
   return Answer(context, core_.SetDraining(request->name(), false));
+}
+
+grpc::ServerUnaryReactor* AdminService::ForgetNode(grpc::CallbackServerContext* context,
+                                                   const v1::ForgetNodeRequest* request,
+                                                   v1::ForgetNodeResponse* response) {
+  std::uint32_t leases = 0;
+  core_.View([&](const pool::Pool& pool, pool::Time) {
+    const auto found = pool.nodes().find(request->name());
+    if (found != pool.nodes().end())
+      leases = static_cast<std::uint32_t>(found->second.leases.size());
+  });
+  const Status status = core_.Forget(request->name());
+  if (status.ok()) response->set_leases_ended(leases);
+  return Answer(context, status);
 }
 
 grpc::ServerUnaryReactor* AdminService::PoolStatus(grpc::CallbackServerContext* context,

@@ -53,6 +53,9 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* UndrainNode(grpc::CallbackServerContext* context,
                                         const v1::UndrainNodeRequest* request,
                                         v1::UndrainNodeResponse* response) override;
+  grpc::ServerUnaryReactor* ForgetNode(grpc::CallbackServerContext* context,
+                                       const v1::ForgetNodeRequest* request,
+                                       v1::ForgetNodeResponse* response) override;
   grpc::ServerUnaryReactor* PoolStatus(grpc::CallbackServerContext* context,
                                        const v1::PoolStatusRequest* request,
                                        v1::PoolStatusResponse* response) override;

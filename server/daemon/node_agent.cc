@@ -21,6 +21,7 @@ constexpr std::chrono::milliseconds kLongestPause{1000};
 // How long one wait for the connection is; after it the agent sees whether it shall stop, and why
 // there is none.
 constexpr std::chrono::milliseconds kDialTime{200};
+constexpr std::chrono::milliseconds kGoodbyeTime{500};
 
 std::string RandomId() {
   std::array<std::uint8_t, 16> bytes{};
@@ -68,8 +69,12 @@ NodeAgent::~NodeAgent() {
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
-    if (context_ != nullptr) context_->TryCancel();
     wake_.NotifyAll();
+    // The heart says goodbye, and the controller ends the stream. One that does not is not waited
+    // for.
+    const auto until = std::chrono::steady_clock::now() + kGoodbyeTime;
+    while (attached_ && std::chrono::steady_clock::now() < until) wake_.WaitUntil(mutex_, until);
+    if (context_ != nullptr) context_->TryCancel();
   }
   reader_.join();
   heart_.join();
@@ -133,6 +138,7 @@ void NodeAgent::Attach(v1::Nodes::Stub& stub) {
     context_ = nullptr;
     was_attached = std::exchange(attached_, false);
     stopping = stopping_;
+    wake_.NotifyAll();
   }
   if (stopping) return;
   loop_.Post([daemon = &daemon_] { daemon->SetAttached(false); });
@@ -147,15 +153,22 @@ void NodeAgent::Attach(v1::Nodes::Stub& stub) {
 void NodeAgent::Beat() {
   for (;;) {
     bool report = false;
+    bool stopping = false;
     {
       const MutexLock lock(mutex_);
       const auto until = std::chrono::steady_clock::now() + interval_;
       while (!stopping_ && !changed_ && std::chrono::steady_clock::now() < until) {
         wake_.WaitUntil(mutex_, until);
       }
-      if (stopping_) return;
       changed_ = false;
       report = attached_;
+      stopping = stopping_;
+    }
+    if (stopping) {
+      v1::NodeReport goodbye;
+      goodbye.mutable_goodbye();
+      if (report) Report(goodbye);
+      return;
     }
     if (!report) continue;
     v1::NodeReport status;

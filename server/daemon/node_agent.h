@@ -33,6 +33,7 @@ class NodeAgent {
 
   // `loop` and `daemon` outlive the agent.
   NodeAgent(EventLoop& loop, Daemon& daemon, Options options);
+  // Says goodbye to the controller.
   ~NodeAgent();
   NodeAgent(const NodeAgent&) = delete;
   NodeAgent& operator=(const NodeAgent&) = delete;

@@ -55,6 +55,31 @@ class UsersRunPrograms(unittest.TestCase):
         with Pool(BUILD) as pool:
             self.assertEqual(pool.farwarp("run", "-m", "1Gi", "--", "sh", "-c", "exit 7").returncode, 7)
 
+    def test_a_node_that_ends_is_forgotten_and_a_lost_one_on_request(self):
+        with Pool(BUILD, nodes=2) as pool:
+            servers = pool.children[-2:]
+            servers[0].terminate()
+            servers[0].wait(timeout=10)
+            wait_for(lambda: "node-0" not in pool.farwarp("nodes").stdout, 5, "node-0 is forgotten")
+            refused = pool.farwarp("forget", "node-1")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("is attached", refused.stderr)
+            servers[1].kill()
+            servers[1].wait(timeout=10)
+            wait_for(lambda: "lost" in pool.farwarp("nodes").stdout, 10, "node-1 is lost")
+            forgotten = pool.farwarp("forget", "node-1")
+            self.assertEqual(forgotten.returncode, 0, forgotten.stderr)
+            self.assertNotIn("node-1", pool.farwarp("nodes").stdout)
+
+    def test_a_lease_on_a_dead_node_says_so(self):
+        with Pool(BUILD) as pool:
+            program = pool.start("run", "-m", "1Gi", "--", HOLD)
+            wait_for(lambda: any(lease["connections"] for lease in pool_status(pool)["leases"]), 20, "the program connects")
+            pool.children[-2].kill()
+            wait_for(lambda: "node lost" in pool.farwarp("ps").stdout, 10, "the lease says that its node is lost")
+            self.assertTrue(all(lease["state"] == "node lost" for lease in pool_status(pool)["leases"]))
+            kill_group(program)
+
     def test_everything_comes_back(self):
         with Pool(BUILD) as pool:
             for _ in range(5):

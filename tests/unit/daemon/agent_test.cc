@@ -72,6 +72,8 @@ class FakeController final : public v1::Nodes::Service {
       const std::scoped_lock lock(mutex_);
       if (report.has_status()) status_ = report.status();
       if (report.has_status()) ++statuses_;
+      if (report.has_goodbye()) said_goodbye_ = true;
+      if (report.has_goodbye()) break;
       if (report.has_result()) results_.push_back(report.result());
     }
     const std::scoped_lock lock(mutex_);
@@ -92,6 +94,10 @@ class FakeController final : public v1::Nodes::Service {
   int statuses() const {
     const std::scoped_lock lock(mutex_);
     return statuses_;
+  }
+  bool said_goodbye() const {
+    const std::scoped_lock lock(mutex_);
+    return said_goodbye_;
   }
   int refused() const {
     const std::scoped_lock lock(mutex_);
@@ -126,6 +132,7 @@ class FakeController final : public v1::Nodes::Service {
   mutable std::mutex mutex_;
   std::string address_;
   int refused_ = 0;
+  bool said_goodbye_ = false;
   std::optional<v1::NodeHello> hello_;
   v1::NodeStatus status_;
   int statuses_ = 0;
@@ -334,6 +341,7 @@ TEST_F(Agent, EndsCleanlyWhileAttachedAndWhileSearching) {
   ASSERT_TRUE(controller_->Command(Prepare(MakeLease(5))).ok());
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->WaitForEnd().exit_code, 0) << server_->log();
+  EXPECT_TRUE(controller_->said_goodbye()) << server_->log();
 
   controller_->Stop();
   ServerProcess::Options options;

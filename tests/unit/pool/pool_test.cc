@@ -94,6 +94,35 @@ TEST_F(PoolTest, ServesWhoCameBeforeTheNodes) {
   EXPECT_EQ(Only<SendPrepare>(Attach(2, MakeNode("large", {8 * kGiB}))).session, 2u);
 }
 
+TEST_F(PoolTest, ForgetsANodeThatSaidGoodbyeUnlessALeaseIsLeft) {
+  Attach(1, MakeNode("a", {8 * kGiB}));
+  pool_.NodeLeft(now_, 1);
+  EXPECT_TRUE(pool_.nodes().empty());
+  Attach(2, MakeNode("a", {8 * kGiB}));
+  Grant(10, 2, Ask({{}}));
+  pool_.NodeLeft(now_, 2);
+  ASSERT_EQ(pool_.nodes().size(), 1u);
+  EXPECT_FALSE(pool_.nodes().at("a").session) << "its lease waits for it";
+}
+
+TEST_F(PoolTest, ForgetsALostNodeWithItsLeasesOnRequest) {
+  pool_.Restore(now_, {}, {"drained"});
+  Attach(1, MakeNode("a", {8 * kGiB}));
+  const TellGranted granted = Grant(10, 1, Ask({{}}));
+  EXPECT_EQ(pool_.Forget(now_, "a").status().code(), StatusCode::kInvalid) << "it is attached";
+  EXPECT_EQ(pool_.Forget(now_, "b").status().code(), StatusCode::kNotFound);
+  pool_.NodeDetached(now_, 1);
+  const Result<Actions> forgotten = pool_.Forget(now_, "a");
+  ASSERT_TRUE(forgotten.ok());
+  EXPECT_EQ(Only<EraseLease>(*forgotten).lease, granted.lease);
+  EXPECT_EQ(Only<TellEnded>(*forgotten).request, 10u);
+  EXPECT_TRUE(pool_.nodes().empty());
+  EXPECT_TRUE(pool_.leases().empty());
+  const Result<Actions> drain = pool_.Forget(now_, "drained");
+  ASSERT_TRUE(drain.ok());
+  EXPECT_FALSE(Only<SaveDrain>(*drain).draining);
+}
+
 TEST_F(PoolTest, WelcomesOnlyWhoIsAccepted) {
   const Actions accepted = Attach(1, MakeNode("a", {8 * kGiB}));
   EXPECT_TRUE(std::holds_alternative<SendWelcome>(accepted.at(0)));
