@@ -324,7 +324,9 @@ struct Dp2a {
   }
 };
 
-// Carry chains: CC.CF is a bit per lane in the warp.
+// Carry chains: CC.CF is a bit per lane in the warp. A subtraction is an addition of the
+// complement, so that what it leaves is 1 where nothing was borrowed: no difference to subc, but
+// compilers read it with addc (the division of 128-bit numbers).
 template <typename T, int sign, bool in, bool out>
 void AddCarry(Warp& warp, const Ins& ins) {
   const T* const a = warp.Reg<T>(ins.a);
@@ -332,10 +334,9 @@ void AddCarry(Warp& warp, const Ins& ins) {
   T* const d = warp.Reg<T>(ins.d);
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
     if ((warp.active >> lane & 1) == 0) continue;
-    const unsigned __int128 carry = in ? warp.carry >> lane & 1 : 0;
-    const unsigned __int128 sum = sign > 0
-                                      ? static_cast<unsigned __int128>(a[lane]) + b[lane] + carry
-                                      : static_cast<unsigned __int128>(a[lane]) - b[lane] - carry;
+    const unsigned __int128 carry = in ? warp.carry >> lane & 1 : sign < 0;
+    const T addend = sign > 0 ? b[lane] : static_cast<T>(~b[lane]);
+    const unsigned __int128 sum = static_cast<unsigned __int128>(a[lane]) + addend + carry;
     d[lane] = static_cast<T>(sum);
     if (out) {
       const auto bit = static_cast<uint32_t>(sum >> (8 * sizeof(T)) & 1);

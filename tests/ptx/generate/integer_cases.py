@@ -75,6 +75,11 @@ def carries():
          lambda a, b, c: ((a | b << 32) + (b | c << 32)) >> 32),
         ("{{ sub.cc.u32 %r13, {a}, {b}; subc.cc.u32 %r14, {b}, {c}; subc.u32 {d}, {c}, {a}; }}", "u32", ("u32",) * 3,
          lambda a, b, c: ((a | b << 32 | c << 64) - (b | c << 32 | a << 64)) >> 64),
+        # A borrow is a carry of 0, as compilers use it.
+        ("{{ sub.cc.u32 %r13, {a}, {b}; addc.u32 {d}, {c}, 0; }}", "u32", ("u32",) * 3, lambda a, b, c: c + (a >= b)),
+        ("{{ add.cc.u32 %r13, {a}, {b}; subc.u32 {d}, {c}, 0; }}", "u32", ("u32",) * 3, lambda a, b, c: c - (a + b <= m)),
+        ("{{ sub.cc.u32 %r13, {a}, {b}; madc.lo.u32 {d}, {a}, {b}, {c}; }}", "u32", ("u32",) * 3,
+         lambda a, b, c: a * b + c + (a >= b)),
         ("{{ mad.lo.cc.u32 %r13, {a}, {b}, {c}; madc.hi.u32 {d}, {a}, {b}, {c}; }}", "u32", ("u32",) * 3,
          lambda a, b, c: (a * b + (c | c << 32)) >> 32),
         ("{{ mad.lo.cc.u32 %r13, {a}, {b}, {c}; madc.hi.cc.u32 %r14, {a}, {b}, {c}; addc.u32 {d}, 0, 0; }}", "u32",
