@@ -29,7 +29,7 @@ class PtxCase : public testing::TestWithParam<std::string> {};
 void ExpectScanAgrees(const Kernel& kernel) {
   const DecodedKernel& decoded = *kernel.decoded();
   EXPECT_EQ(kernel.info().static_shared_bytes, decoded.static_shared_bytes);
-  EXPECT_EQ(kernel.info().registers, std::clamp(decoded.registers, 8u, 255u));
+  EXPECT_EQ(kernel.info().registers, CompiledRegisters(kernel.info(), decoded.registers));
   EXPECT_EQ(kernel.info().local_bytes, decoded.local_bytes);
 }
 

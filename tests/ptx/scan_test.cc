@@ -65,6 +65,16 @@ TEST(Scan, AKernelWithoutDeclarations) {
   ExpectFigures(".visible .entry k() { ret; }\n", {8, 0, 0}, 0);
 }
 
+// A kernel can always run with the threads that it is bound to, so occupancy is never 0 for them.
+TEST(Scan, RegistersFitTheBoundThreads) {
+  const std::string body = "{ .reg .b32 %r<900>; ret; }\n";
+  ExpectFigures(".visible .entry k() " + body, {64, 0, 0}, 0);
+  ExpectFigures(".visible .entry k() .maxntid 384, 1, 1 " + body, {168, 0, 0}, 0);
+  ExpectFigures(".visible .entry k() .reqntid 8, 8, 2 " + body, {255, 0, 0}, 0);
+  ExpectFigures(".visible .entry k() .maxntid 128 .minnctapersm 8 " + body, {64, 0, 0}, 0);
+  ExpectFigures(".visible .entry k() .maxntid 1024 .minnctapersm 4294967295 " + body, {8, 0, 0}, 0);
+}
+
 TEST(Scan, DynamicSharedMemoryIsNoneOfTheKernels) {
   ExpectFigures(R"(
 .extern .shared .align 16 .b8 dynamic[];

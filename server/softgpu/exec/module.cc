@@ -466,6 +466,14 @@ Kernel::Kernel(ModuleImpl* module, KernelInfo info, const FunctionAst& function)
 }
 Kernel::~Kernel() = default;
 
+uint32_t CompiledRegisters(const KernelInfo& info, uint32_t used) {
+  constexpr uint64_t kPerMultiprocessor = 65536;
+  const uint64_t threads =
+      AlignUp(std::max(info.max_threads, 1u), 32) * std::max(info.min_blocks_per_sm, 1u);
+  const auto limit = static_cast<uint32_t>(kPerMultiprocessor / threads / 8 * 8);
+  return std::clamp(std::min(used, limit), 8u, 255u);
+}
+
 void Kernel::State::ScanOnce() {
   const std::lock_guard lock(module->decode_mutex());
   const BodyFigures figures = module->Scan(*function);
@@ -473,7 +481,7 @@ void Kernel::State::ScanOnce() {
   if (!scanned) return;
   info.static_shared_bytes = static_cast<uint32_t>(figures.shared_bytes);
   info.local_bytes = AlignUp(figures.local_bytes, 16);
-  info.registers = std::clamp(figures.registers, 8u, 255u);
+  info.registers = CompiledRegisters(info, figures.registers);
 }
 
 Status Kernel::Measure() const {
@@ -493,7 +501,7 @@ Status Kernel::Prepare() const {
     if (!scanned) {
       state_->info.static_shared_bytes = state_->decoded->static_shared_bytes;
       state_->info.local_bytes = state_->decoded->local_bytes;
-      state_->info.registers = std::clamp(state_->decoded->registers, 8u, 255u);
+      state_->info.registers = CompiledRegisters(state_->info, state_->decoded->registers);
     }
     state_->published.store(state_->decoded.get(), std::memory_order_release);
   });

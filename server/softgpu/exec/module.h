@@ -68,6 +68,10 @@ struct KernelInfo {
   int target = 0;                    // 75 for ".target sm_75".
 };
 
+// What a compiler would have given a kernel that names `used` registers: it spills rather than make
+// a kernel that cannot run with the threads it is bound to.
+uint32_t CompiledRegisters(const KernelInfo& info, uint32_t used);
+
 struct Global {
   std::string name;
   uint64_t address = 0;
