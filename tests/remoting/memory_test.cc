@@ -337,6 +337,9 @@ TEST_F(RemoteMemory, TwoDevicesHaveTheirOwnQuotasAndCopyToEachOther) {
   ASSERT_EQ(cu::cuDeviceCanAccessPeer(&can, 0, 1), CUDA_SUCCESS);
   EXPECT_EQ(can, 0);
   EXPECT_EQ(cu::cuCtxEnablePeerAccess(context_, 0), CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
+  CUcontext current = nullptr;
+  ASSERT_EQ(cu::cuCtxGetCurrent(&current), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxEnablePeerAccess(current, 0), CUDA_ERROR_INVALID_DEVICE);
 }
 
 TEST_F(RemoteMemory, DeviceFactsComeFromTheServerExceptWhatANetworkForbids) {

@@ -395,7 +395,8 @@ CUresult cuCtxEnablePeerAccess(CUcontext peerContext, unsigned int Flags) {
       result != CUDA_SUCCESS) {
     return result;
   }
-  return record == caller.context ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  if (record->device == caller.context->device) return CUDA_ERROR_INVALID_DEVICE;
+  return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
 }
 CUresult cuCtxDisablePeerAccess(CUcontext peerContext) {
   FARWARP_ENTER_CONTEXT(caller);
