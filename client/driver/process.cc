@@ -100,10 +100,8 @@ LaunchLimits LaunchLimitsOf(const Attributes& a) {
 
 // A program that cannot start is told why even if it never asked for a log.
 void Complain(const std::string& why) noexcept {
-  if (LogEnabled(LogLevel::kError)) {
-    FARWARP_LOG(kError, "%s", why.c_str());
-    return;
-  }
+  FARWARP_LOG(kError, "%s", why.c_str());
+  if (LogShown(LogLevel::kError)) return;
   const std::string line = "farwarp: " + why + "\n";
   static_cast<void>(!::write(STDERR_FILENO, line.data(), line.size()));
 }

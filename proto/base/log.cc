@@ -76,6 +76,10 @@ void SetLogListener(LogLevel level, LogSink new_listener) noexcept {
   WeighLevels();
 }
 
+bool LogShown(LogLevel level) noexcept {
+  return static_cast<int>(level) <= shown_level.load();
+}
+
 LogLevel ParseLogLevel(const char* name) noexcept {
   for (int level = 0; level <= static_cast<int>(LogLevel::kTrace); ++level) {
     if (std::strcmp(name, kLevelNames[level]) == 0) return static_cast<LogLevel>(level);

@@ -105,6 +105,8 @@ TEST(Log, AListenerHearsWhatTheLogDoesNotShow) {
   FARWARP_LOG(kInfo, "i");
   EXPECT_EQ(shown, "e");
   EXPECT_EQ(heard, "ew");
+  EXPECT_TRUE(LogEnabled(LogLevel::kWarn));
+  EXPECT_FALSE(LogShown(LogLevel::kWarn));
   SetLogLevel(LogLevel::kInfo);
   FARWARP_LOG(kInfo, "i");
   EXPECT_EQ(shown, "ei");

@@ -32,6 +32,8 @@ extern std::atomic<int> log_level;  // Up to which somebody, log or listener, wa
 inline bool LogEnabled(LogLevel level) noexcept {
   return static_cast<int>(level) <= internal::log_level.load(std::memory_order_relaxed);
 }
+// Whether lines of `level` are shown; LogEnabled may be true for a listener's sake alone.
+bool LogShown(LogLevel level) noexcept;
 void LogFormatted(LogLevel level, const char* format, ...) noexcept
     __attribute__((format(printf, 2, 3)));
 
