@@ -3,11 +3,13 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <string>
@@ -58,6 +60,13 @@ std::vector<char*> ToolEnvironment() {
   return kept;
 }
 
+// The end of the pipe that holds the lease, or -1.
+std::atomic<int> hold_end{-1};
+
+void CloseHold() noexcept {
+  if (const int fd = hold_end.exchange(-1); fd >= 0) ::close(fd);
+}
+
 struct Pipe {
   UniqueFd read, write;
   bool Open() {
@@ -92,9 +101,56 @@ Result<std::string> ReadLine(int fd, Deadline deadline) {
   }
 }
 
+// What the program does with its signals is no affair of the tool's.
+class SpawnAttributes {
+ public:
+  SpawnAttributes() {
+    sigset_t none, usual;
+    ::sigemptyset(&none);
+    ::sigemptyset(&usual);
+    for (const int signal : {SIGINT, SIGTERM, SIGPIPE, SIGCHLD}) ::sigaddset(&usual, signal);
+    ::posix_spawnattr_init(&attributes_);
+    ::posix_spawnattr_setsigmask(&attributes_, &none);
+    ::posix_spawnattr_setsigdefault(&attributes_, &usual);
+    ::posix_spawnattr_setpgroup(&attributes_, 0);
+    ::posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  }
+  ~SpawnAttributes() { ::posix_spawnattr_destroy(&attributes_); }
+  SpawnAttributes(const SpawnAttributes&) = delete;
+  SpawnAttributes& operator=(const SpawnAttributes&) = delete;
+  const posix_spawnattr_t* get() const noexcept { return &attributes_; }
+
+ private:
+  posix_spawnattr_t attributes_;
+};
+
+// True once the tool has ended.
+bool Ended(pid_t tool, Deadline deadline) {
+  for (;;) {
+    const pid_t ended = ::waitpid(tool, nullptr, WNOHANG);
+    // Not our child any more, if the program reaps all that ends.
+    if (ended == tool || (ended < 0 && errno != EINTR)) return true;
+    if (deadline.expired()) return false;
+    ::poll(nullptr, 0, 10);
+  }
+}
+
+void End(pid_t tool) {
+  CloseHold();
+  ::kill(tool, SIGTERM);
+  if (Ended(tool, Deadline::After(std::chrono::seconds(1)))) return;
+  ::kill(-tool, SIGKILL);
+  static_cast<void>(Ended(tool, Deadline::After(std::chrono::seconds(1))));
+}
+
 Result<wire::Grant> AskTool() {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, [] { ::pthread_atfork(nullptr, nullptr, &CloseHold); });
   Pipe answer, hold;
   if (!answer.Open() || !hold.Open()) return Status::FromErrno("pipe", errno);
+  // Open until ReleaseGrant or the end of the process: its end is the end of the lease.
+  hold_end.store(hold.write.release());
   const std::string tool = ToolPath();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -104,10 +160,12 @@ Result<wire::Grant> AskTool() {
   char* arguments[] = {argument0.data(), argument1.data(), nullptr};
   auto environment = ToolEnvironment();
   pid_t child = -1;
-  const int error =
-      ::posix_spawnp(&child, tool.c_str(), &actions, nullptr, arguments, environment.data());
+  const SpawnAttributes attributes;
+  const int error = ::posix_spawnp(&child, tool.c_str(), &actions, attributes.get(), arguments,
+                                   environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) {
+    CloseHold();
     return Status::NotFound("there is no FARWARP_GRANT, and " + tool +
                             " cannot be started to get one; start the program with farwarp run");
   }
@@ -115,12 +173,9 @@ Result<wire::Grant> AskTool() {
   hold.read.reset();
   auto line = ReadLine(answer.read.get(), Deadline::After(Patience()));
   if (!line.ok()) {
-    ::kill(child, SIGTERM);
-    ::waitpid(child, nullptr, 0);
+    End(child);
     return line.status();
   }
-  // Open for the life of the process: its end is the end of the lease.
-  static_cast<void>(hold.write.release());
   return wire::ParseGrant(*line);
 }
 
@@ -131,6 +186,10 @@ Result<wire::Grant> FindGrant() {
     return wire::ParseGrant(text);
   }
   return AskTool();
+}
+
+void ReleaseGrant() noexcept {
+  CloseHold();
 }
 
 }  // namespace farwarp::client

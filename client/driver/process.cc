@@ -170,6 +170,8 @@ CUresult Process::Use(std::unique_ptr<Session> session,
 
 CUresult Process::Connect(Process& process) {
   cuda::DriverLog::Get();
+  // Who wants no device gets no lease.
+  if (ShowsNone(std::getenv("CUDA_VISIBLE_DEVICES"))) return CUDA_ERROR_NO_DEVICE;
   const auto grant = FindGrant();
   if (!grant.ok()) {
     Complain(grant.status().message());
@@ -204,14 +206,19 @@ void Process::LeaveForksAlone() noexcept {
 }
 
 CUresult Process::Begin() noexcept {
+  const auto give_up = [](Process* process, CUresult result) {
+    // The lease is another's to have.
+    if (process != nullptr && process->session_ != nullptr) process->session_->Stop();
+    ReleaseGrant();
+    not_ready_.store(result, std::memory_order_relaxed);
+    return result;
+  };
+  Process* process = nullptr;
   try {
     // Never destroyed: exit handlers may still call CUDA.
-    auto* process = new Process;
+    process = new Process;
     const CUresult result = Connect(*process);
-    if (result != CUDA_SUCCESS) {
-      not_ready_.store(result, std::memory_order_relaxed);
-      return result;
-    }
+    if (result != CUDA_SUCCESS) return give_up(process, result);
     LeaveForksAlone();
     current_.store(process, std::memory_order_release);
     if (Flag("FARWARP_STATS")) {
@@ -223,7 +230,7 @@ CUresult Process::Begin() noexcept {
     }
     return CUDA_SUCCESS;
   } catch (...) {
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    return give_up(process, CUDA_ERROR_OUT_OF_MEMORY);
   }
 }
 

@@ -26,8 +26,11 @@ std::optional<std::size_t> Unique(std::string_view prefix, std::span<const Devic
   return match;
 }
 
-std::optional<std::size_t> Select(std::string_view entry, std::span<const DeviceUuid> uuids) {
-  if (entry.starts_with("GPU-") && entry.size() > 4) return Unique(entry, uuids);
+bool IsUuid(std::string_view entry) {
+  return entry.starts_with("GPU-") && entry.size() > 4;
+}
+
+std::optional<std::size_t> Number(std::string_view entry) {
   std::size_t index = 0;
   std::size_t digits = 0;
   // As strtoul: leading digits count, whatever follows them does not.
@@ -36,8 +39,14 @@ std::optional<std::size_t> Select(std::string_view entry, std::span<const Device
     index = index * 10 + static_cast<std::size_t>(entry[digits] - '0');
     ++digits;
   }
-  if (digits == 0 || index >= uuids.size()) return std::nullopt;
+  if (digits == 0) return std::nullopt;
   return index;
+}
+
+std::optional<std::size_t> Select(std::string_view entry, std::span<const DeviceUuid> uuids) {
+  if (IsUuid(entry)) return Unique(entry, uuids);
+  const auto index = Number(entry);
+  return index.has_value() && *index < uuids.size() ? index : std::nullopt;
 }
 
 }  // namespace
@@ -51,6 +60,13 @@ std::string UuidText(const DeviceUuid& uuid) {
     text.push_back(kHex[uuid[i] & 15]);
   }
   return text;
+}
+
+bool ShowsNone(const char* value) {
+  if (value == nullptr) return false;
+  const std::string_view text(value);
+  const std::string_view first = Trim(text.substr(0, text.find(',')));
+  return !IsUuid(first) && !Number(first).has_value();
 }
 
 std::vector<std::size_t> VisibleDevices(const char* value, std::span<const DeviceUuid> uuids) {

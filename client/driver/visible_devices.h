@@ -20,5 +20,7 @@ std::string UuidText(const DeviceUuid& uuid);
 // are separated by commas: an index, or a UUID with "GPU-" that may be shortened as long as it is
 // unique. The first entry that names no device ends the list; naming a device twice empties it.
 std::vector<std::size_t> VisibleDevices(const char* value, std::span<const DeviceUuid> uuids);
+// True if `value` selects none whatever devices there are: its first entry has no form of a name.
+bool ShowsNone(const char* value);
 
 }  // namespace farwarp::client

@@ -1,9 +1,12 @@
 // cuInit without a usable grant or server: the right error and a clear sentence, within two
 // seconds. Each case runs in a process of its own, because a process starts once.
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -12,6 +15,8 @@
 #include <thread>
 
 #include "client/custom.h"
+#include "client/driver/grant_source.h"
+#include "farwarp/base/deadline.h"
 #include "farwarp/transport/socket_channel.h"
 #include "farwarp/wire/frame.h"
 #include "farwarp/wire/handshake.h"
@@ -78,6 +83,115 @@ TEST_F(Start, WithAToolThatNeverAnswers) {
   setenv("FARWARP_CLI", Tool("exec cat").c_str(), 1);
   setenv("FARWARP_GRANT_TIMEOUT_MS", "100", 1);
   EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "FARWARP_GRANT_TIMEOUT_MS");
+}
+
+TEST_F(Start, WithAToolThatDoesNotEnd) {
+  setenv("FARWARP_CLI", Tool("trap '' TERM; sleep 60").c_str(), 1);
+  setenv("FARWARP_GRANT_TIMEOUT_MS", "100", 1);
+  EXPECT_EXIT(Init(CUDA_ERROR_NO_DEVICE), kFine, "FARWARP_GRANT_TIMEOUT_MS");
+}
+
+// A tool that holds a lease, and makes the file `ended` when it has been told that the lease is
+// over.
+class Lease : public Start {
+ protected:
+  void SetUp() override {
+    Start::SetUp();
+    ended_ = testing::TempDir() + "farwarp_ended_" + std::to_string(getpid());
+    unlink(ended_.c_str());
+    setenv("FARWARP_CLI",
+           Tool("echo '" + GrantFor("127.0.0.1:1") + "'; cat; echo yes > " + ended_).c_str(), 1);
+  }
+  bool Ended() const {
+    const Deadline deadline = Deadline::After(std::chrono::seconds(10));
+    while (access(ended_.c_str(), F_OK) != 0) {
+      if (deadline.expired()) return false;
+      std::this_thread::yield();
+    }
+    unlink(ended_.c_str());
+    return true;
+  }
+  std::string ended_;  // Of this process: each case has its own.
+};
+
+TEST_F(Lease, IsNotTakenWhereNoDeviceIsVisible) {
+  for (const char* none : {"", "-1", " ,0", "NoDevFiles"}) {
+    EXPECT_EXIT(
+        {
+          setenv("CUDA_VISIBLE_DEVICES", none, 1);
+          setenv("FARWARP_CLI", Tool("echo yes > " + ended_).c_str(), 1);
+          const bool right =
+              cu::cuInit(0) == CUDA_ERROR_NO_DEVICE && access(ended_.c_str(), F_OK) != 0;
+          _exit(right ? 0 : 1);
+        },
+        kFine, "");
+  }
+}
+
+// The tool takes signals although the program that starts it does not.
+TEST_F(Lease, IsGivenUpWhereAllSignalsAreBlocked) {
+  setenv("FARWARP_GRANT_TIMEOUT_MS", "100", 1);
+  EXPECT_EXIT(
+      {
+        const std::string wait = "while :; do read -r line; sleep 0.01; done";
+        setenv("FARWARP_CLI",
+               Tool("trap 'echo yes > " + ended_ + "; exit 0' TERM; " + wait).c_str(), 1);
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        const bool right = !client::FindGrant().ok() && access(ended_.c_str(), F_OK) == 0;
+        _exit(right ? 0 : 1);
+      },
+      kFine, "");
+}
+
+TEST_F(Lease, EndsWhenTheProcessCannotUseIt) {
+  EXPECT_EXIT(
+      {
+        const bool right = cu::cuInit(0) == CUDA_ERROR_DEVICE_UNAVAILABLE && Ended();
+        _exit(right ? 0 : 1);
+      },
+      kFine, "cannot connect");
+}
+
+TEST_F(Lease, OutlivesSignalsFromTheTerminal) {
+  EXPECT_EXIT(
+      {
+        setpgid(0, 0);
+        signal(SIGINT, [](int) {});
+        bool right = client::FindGrant().ok();
+        kill(0, SIGINT);
+        right = right && access(ended_.c_str(), F_OK) != 0;
+        // Only one that is still there can hear of the end.
+        client::ReleaseGrant();
+        _exit(right && Ended() ? 0 : 1);
+      },
+      kFine, "");
+}
+
+TEST_F(Lease, EndsWithItsProcessWhateverChildrenThatHas) {
+  EXPECT_EXIT(
+      {
+        int child_of_child[2];
+        if (pipe(child_of_child) != 0) _exit(2);
+        const pid_t holder = fork();
+        if (holder == 0) {
+          if (!client::FindGrant().ok()) _exit(3);
+          const pid_t child = fork();
+          if (child == 0) {
+            for (;;) pause();
+          }
+          _exit(write(child_of_child[1], &child, sizeof child) == sizeof child ? 0 : 4);
+        }
+        pid_t child = 0;
+        int status = 1;
+        const bool told = read(child_of_child[0], &child, sizeof child) == sizeof child;
+        waitpid(holder, &status, 0);
+        const bool right = told && status == 0 && Ended();
+        if (told) kill(child, SIGKILL);
+        _exit(right ? 0 : 1);
+      },
+      kFine, "");
 }
 
 TEST_F(Start, WithoutAServer) {

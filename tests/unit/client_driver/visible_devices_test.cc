@@ -27,6 +27,16 @@ TEST(VisibleDevices, UnsetMeansAll) {
 TEST(VisibleDevices, EmptyMeansNone) {
   EXPECT_EQ(Visible(""), Indices{});
 }
+TEST(VisibleDevices, WhatShowsNoneNeedsNoDevices) {
+  for (const char* none : {"", " ", ",0", "-1", "NoDevFiles", "GPU-", "none,0"}) {
+    EXPECT_TRUE(ShowsNone(none)) << none;
+    EXPECT_EQ(Visible(none), Indices{}) << none;
+  }
+  EXPECT_FALSE(ShowsNone(nullptr));
+  for (const char* some : {"0", " 2,1", "7", "GPU-1", "0,none"}) {
+    EXPECT_FALSE(ShowsNone(some)) << some;
+  }
+}
 TEST(VisibleDevices, OrderIsKept) {
   EXPECT_EQ(Visible("2,0"), (Indices{2, 0}));
 }
