@@ -65,10 +65,12 @@ struct Device {
   const LaunchLimits launch_limits;
   DeviceMemory memory;
 
-  // The primary context: its handle stays the same for the life of the process.
+  // The primary context: its handle stays the same for the life of the process. A reset ends it and
+  // releases nothing: it is inactive until the next retain.
   Mutex primary_mutex;
   wire::Handle primary GUARDED_BY(primary_mutex);
   unsigned primary_references GUARDED_BY(primary_mutex) = 0;
+  bool primary_active GUARDED_BY(primary_mutex) = false;
   unsigned primary_flags GUARDED_BY(primary_mutex) = 0;
 };
 

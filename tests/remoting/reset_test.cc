@@ -101,6 +101,30 @@ TEST_F(Reset, TheSameFaultIsToldAgainInTheNextLife) {
   }
 }
 
+TEST_F(Reset, ThePrimaryContextStaysRetained) {
+  const auto active = [] {
+    unsigned flags = 0;
+    int answer = -1;
+    EXPECT_EQ(cu::cuDevicePrimaryCtxGetState(0, &flags, &answer), CUDA_SUCCESS);
+    return answer;
+  };
+  EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  UsePrimary();
+  EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  EXPECT_EQ(active(), 0);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  UsePrimary();
+  ExpectWorks();
+  // One of the two uses ends, and the other one keeps it.
+  EXPECT_EQ(cu::cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+  EXPECT_EQ(active(), 1);
+  ExpectWorks();
+  EXPECT_EQ(cu::cuDevicePrimaryCtxReset_v2(0), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuDevicePrimaryCtxRelease_v2(0), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuDevicePrimaryCtxRelease_v2(0), CUDA_ERROR_INVALID_CONTEXT);
+}
+
 TEST_F(Reset, AContextThatFailedCanBeDestroyedAndReplaced) {
   CUcontext failed = nullptr, next = nullptr;
   ASSERT_EQ(cu::cuCtxCreate_v2(&failed, 0, 0), CUDA_SUCCESS);

@@ -44,7 +44,7 @@ CUresult ContextOf(const Caller& caller, CUcontext context, Context** record, Ha
 
 CUresult RetainPrimary(const Caller& caller, Device& device, int ordinal, Handle* handle) {
   const MutexLock lock(device.primary_mutex);
-  if (device.primary_references == 0) {
+  if (!device.primary_active) {
     Context* context = caller.process->contexts.Find(device.primary);
     if (context == nullptr) {
       auto record =
@@ -61,6 +61,7 @@ CUresult RetainPrimary(const Caller& caller, Device& device, int ordinal, Handle
     if (const CUresult result = command.Post(); result != CUDA_SUCCESS) return result;
     context->flags.store(device.primary_flags, std::memory_order_relaxed);
     context->alive.store(true, std::memory_order_release);
+    device.primary_active = true;
   }
   ++device.primary_references;
   *handle = device.primary;
@@ -72,9 +73,12 @@ CUresult ReleasePrimary(CUdevice dev, bool reset) {
   Device* device = caller.process->FindDevice(dev);
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   const MutexLock lock(device->primary_mutex);
-  if (device->primary_references == 0) return reset ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-  if (!reset && --device->primary_references > 0) return CUDA_SUCCESS;
-  device->primary_references = 0;
+  if (!reset) {
+    if (device->primary_references == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (--device->primary_references > 0) return CUDA_SUCCESS;
+  }
+  if (!device->primary_active) return CUDA_SUCCESS;
+  device->primary_active = false;
   Context* context = caller.process->contexts.Find(device->primary);
   return EndContext(*caller.process, device->primary, *context, true);
 }
@@ -86,7 +90,7 @@ CUresult SetPrimaryFlags(CUdevice dev, unsigned flags) {
   if (!ValidFlags(flags)) return CUDA_ERROR_INVALID_VALUE;
   const MutexLock lock(device->primary_mutex);
   device->primary_flags = flags;
-  if (device->primary_references == 0) return CUDA_SUCCESS;  // Sent with the next retain.
+  if (!device->primary_active) return CUDA_SUCCESS;  // Sent with the next retain.
   caller.process->contexts.Find(device->primary)->flags.store(flags, std::memory_order_relaxed);
   Command command(caller.session(), IdOf(InternalCommand::kSetPrimaryContextFlags));
   command.DespiteContextError();
@@ -182,7 +186,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int* flags, int* acti
   if (flags == nullptr || active == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const MutexLock lock(device->primary_mutex);
   *flags = device->primary_flags;
-  *active = device->primary_references > 0 ? 1 : 0;
+  *active = device->primary_active ? 1 : 0;
   return CUDA_SUCCESS;
 }
 

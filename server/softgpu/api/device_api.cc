@@ -27,7 +27,7 @@ bool ValidContextFlags(unsigned flags) {
           schedule == CU_CTX_SCHED_YIELD || schedule == CU_CTX_SCHED_BLOCKING_SYNC);
 }
 
-// Ends the primary context; the handle stays for the next one.
+// Ends the primary context; the handle stays for the next one, and so does what has been retained.
 void EndPrimary(Driver& driver, Device& device) {
   std::shared_ptr<Context> context;
   {
@@ -35,7 +35,6 @@ void EndPrimary(Driver& driver, Device& device) {
     Device::Primary& primary = device.primary;
     context = std::move(primary.context);
     primary.context = nullptr;
-    primary.retained = 0;
     if (primary.handle != nullptr) driver.contexts.Replace(primary.handle, nullptr);
   }
   if (context != nullptr) driver.DestroyContext(context);

@@ -85,6 +85,24 @@ TEST_F(DeviceTest, PrimaryContextIsSharedAndEnds) {
   EXPECT_OK(cuDevicePrimaryCtxRelease_v2(1));
 }
 
+TEST_F(DeviceTest, ResettingThePrimaryContextDoesNotReleaseIt) {
+  CUcontext context;
+  unsigned flags = 0;
+  int active = -1;
+  EXPECT_OK(cuDevicePrimaryCtxReset_v2(1));
+  EXPECT_OK(cuDevicePrimaryCtxRetain(&context, 1));
+  EXPECT_OK(cuDevicePrimaryCtxReset_v2(1));
+  EXPECT_OK(cuDevicePrimaryCtxGetState(1, &flags, &active));
+  EXPECT_EQ(active, 0);
+  EXPECT_OK(cuDevicePrimaryCtxRetain(&context, 1));
+  EXPECT_OK(cuDevicePrimaryCtxRelease_v2(1));
+  EXPECT_OK(cuDevicePrimaryCtxGetState(1, &flags, &active));
+  EXPECT_EQ(active, 1);
+  EXPECT_OK(cuDevicePrimaryCtxReset_v2(1));
+  EXPECT_OK(cuDevicePrimaryCtxRelease_v2(1));
+  EXPECT_CU(CUDA_ERROR_INVALID_CONTEXT, cuDevicePrimaryCtxRelease_v2(1));
+}
+
 TEST_F(DeviceTest, ErrorNamesAndTexts) {
   const char* text = nullptr;
   EXPECT_OK(cuGetErrorName(CUDA_ERROR_ILLEGAL_ADDRESS, &text));
