@@ -58,15 +58,16 @@ Command::~Command() {
 void Command::AttachBulk(std::uint64_t transfer, const void* data,
                          std::size_t bytes) NO_THREAD_SAFETY_ANALYSIS {
   session_.tail_.attachments.push_back({transfer, static_cast<const std::byte*>(data), bytes});
-  session_.under_way_.bulk_bytes += wire::BulkCharge(session_.welcome_.credit, bytes);
+  session_.under_way_.bulk_bytes += wire::BulkCharge(session_.welcome_.credit, transfer, bytes);
   has_bulk_ = true;
 }
 
 void Command::Drop() noexcept NO_THREAD_SAFETY_ANALYSIS {
   session_.tail_.commands.resize(start_);
   while (session_.tail_.attachments.size() > attachments_before_) {
+    const Attachment& last = session_.tail_.attachments.back();
     session_.under_way_.bulk_bytes -=
-        wire::BulkCharge(session_.welcome_.credit, session_.tail_.attachments.back().bytes);
+        wire::BulkCharge(session_.welcome_.credit, last.transfer, last.bytes);
     session_.tail_.attachments.pop_back();
   }
   session_.tail_context_ = context_before_;

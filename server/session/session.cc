@@ -31,7 +31,10 @@ constexpr std::size_t kMostQueuedBulkBytes = std::size_t{256} << 20;
 constexpr std::uint64_t kQueuedBulkPart = 16;
 // Answers that may wait for the client to take them before it is served no further.
 constexpr std::size_t kQueuedItems = 8192;
-constexpr std::size_t kMaxTransfers = 4096;
+// What may wait without a command that asks for it: what the credit is enough for, and what host
+// functions have fetched.
+constexpr std::size_t kMaxFetched = 4096;
+constexpr std::uint64_t kMaxTransfers = wire::kCreditTransfers + kMaxFetched;
 
 // A worker with little memory gives less credit, so that what waits fits.
 Session::Options WithinMemory(Session::Options options) {
@@ -188,7 +191,6 @@ Status Session::OnBulk(std::uint32_t bytes) {
   std::span<std::byte> room;
   {
     const MutexLock lock(in_mutex_);
-    // What may wait without a command that asks for it.
     if (bulk_bytes_ + length > wire::kMaxImageBytes + kMostQueuedBulkBytes ||
         bulk_.size() > kMaxTransfers) {
       return Status::Limit("the client sends bytes that no command asks for");
@@ -258,9 +260,8 @@ ArrivedBulk Session::TakeBulk(std::uint64_t transfer) {
   bulk_.erase(found);
   bulk_bytes_ -= buffer.size();
   buffer.set_charge(std::shared_ptr<const void>(
-      this, [this, charge = wire::BulkCharge(options_.credit, buffer.size())](const void*) {
-        GiveBack(0, charge);
-      }));
+      this, [this, charge = wire::BulkCharge(options_.credit, transfer, buffer.size())](
+                const void*) { GiveBack(0, charge); }));
   return buffer;
 }
 

@@ -224,6 +224,36 @@ TEST_F(CreditTest, SentBytesCountUntilTheDeviceHasThem) {
   EXPECT_EQ(got, kCopies - 1);
 }
 
+// The server is busy, and many small transfers wait for it: the client waits in time.
+TEST_F(CreditTest, SmallTransfersWaitInTimeWhileTheServerIsBusy) {
+  constexpr int kCopies = 6000;
+  ASSERT_NO_FATAL_FAILURE(Begin({}, 17 * kKiB));
+  static Held* load;
+  static server::driver::Table real;
+  load = &held_;
+  auto* table = const_cast<server::driver::Table*>(&loop_->driver().table());
+  real = *table;
+  table->cuModuleLoadDataEx = [](CUmodule* module, const void* image, unsigned options,
+                                 CUjit_option* names, void** values) {
+    load->Wait();
+    return real.cuModuleLoadDataEx(module, image, options, names, values);
+  };
+  std::atomic<int> loads{0};
+  CUmodule module = nullptr;
+  auto loaded = Repeat(1, loads, [&] { return cu::cuModuleLoadData(&module, ".version 9.0\n"); });
+  ASSERT_TRUE(held_.WaitUntilEntered());
+  auto copies = Repeat(kCopies, copies_, [this] {
+    return cu::cuMemcpyHtoDAsync_v2(memory_, host_, bytes_, stream_);
+  });
+  WaitUntilFull(kCopies, 0);
+  EXPECT_EQ(copies_.load(), static_cast<int>(wire::kCreditTransfers));
+  held_.Open();
+  ExpectSoon(loaded);
+  ASSERT_EQ(copies.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_EQ(copies.get(), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuCtxSynchronize(), CUDA_SUCCESS);
+}
+
 // What is larger than all credit goes alone.
 TEST_F(CreditTest, SizesBeyondTheCreditTravel) {
   constexpr std::uint64_t kBytes = 3 * kMiB;

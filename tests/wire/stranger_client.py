@@ -266,7 +266,7 @@ class Client:
     def send_bulk(self, data):
         """Sends the bytes of a transfer and returns its number."""
         self.last_transfer += 1
-        charge = min(len(data), self.credit[1] - self.credit[1] // 4)
+        charge = min(max(len(data), self.credit[1] // 4096), self.credit[1] - self.credit[1] // 4)
         self.wait(lambda: self.under_way[1] + charge <= self.credit[1] or None)
         self.under_way[1] += charge
         for offset in range(0, len(data), MAX_BULK_DATA):

@@ -7,9 +7,9 @@
 //   command_bytes   payload of Commands frames, until each frame has been executed.
 //   HostFunctionDone
 //                   does not wait for credit, but is counted.
-//   bulk_bytes      transfers to the server, until the device has them. Each counts BulkCharge.
-//   What
-//                   a host function fetches does not wait, but is counted.
+//   bulk_bytes      transfers to the server, until the device has them. Each counts BulkCharge, so
+//                   that there are never more than kCreditTransfers. What a host function fetches
+//                   does not wait, but is counted with its bytes.
 // What has become free comes back once it is a quarter of the credit, so an idle client lacks less
 // than that, and BulkCharge leaves that much.
 //
@@ -21,6 +21,8 @@
 
 #include <algorithm>
 #include <cstdint>
+
+#include "farwarp/wire/internal_command.h"
 
 namespace farwarp::wire {
 
@@ -37,9 +39,19 @@ inline constexpr std::uint64_t kLeastCredit = std::uint64_t{64} << 10;
 constexpr std::uint64_t CreditStep(std::uint64_t credit) {
   return credit / 4;
 }
-// What a transfer counts. A large one, such as an image, may be more than there is credit.
+// Transfers for which the credit is enough, however small they are.
+inline constexpr std::uint64_t kCreditTransfers = 4096;
+// What a transfer counts. A large one, such as an image, may be more than there is credit; a small
+// one costs the server more than its bytes.
 constexpr std::uint64_t BulkCharge(const Credit& credit, std::uint64_t bytes) {
-  return std::min(bytes, credit.bulk_bytes - CreditStep(credit.bulk_bytes));
+  return std::min(std::max(bytes, credit.bulk_bytes / kCreditTransfers),
+                  credit.bulk_bytes - CreditStep(credit.bulk_bytes));
+}
+// The same by number: what a host function fetches counts no more than its bytes.
+constexpr std::uint64_t BulkCharge(const Credit& credit, std::uint64_t transfer,
+                                   std::uint64_t bytes) {
+  return (transfer & kFetchedBit) == 0 ? BulkCharge(credit, bytes)
+                                       : std::min(bytes, BulkCharge(credit, bytes));
 }
 
 }  // namespace farwarp::wire
