@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -187,7 +188,8 @@ cudaError_t Process::SetDevice(int ordinal) noexcept {
 int Process::CurrentDevice() noexcept {
   CUdevice device = 0;
   int ordinal = 0;
-  if (thread_state.bound_epoch != 0 && tables_.legacy.CtxGetDevice(&device) == CUDA_SUCCESS &&
+  // The program may have made a context current before the thread's first call of the runtime.
+  if (tables_.legacy.CtxGetDevice(&device) == CUDA_SUCCESS &&
       Ordinal(device, &ordinal) == cudaSuccess) {
     return ordinal;
   }
@@ -206,30 +208,55 @@ cudaError_t Process::ResetDevice() noexcept {
     tables_.legacy.DevicePrimaryCtxRelease(primary.device);
     primary.context = nullptr;
   }
-  primary.sticky.store(cudaSuccess, std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
   return ToRuntimeError(reset);
+}
+
+cudaError_t Process::CurrentContextError(CUcontext* current) noexcept {
+  *current = nullptr;
+  if (tables_.legacy.CtxGetCurrent(current) != CUDA_SUCCESS || *current == nullptr) {
+    return cudaSuccess;
+  }
+  // Any call would tell; this one changes nothing and waits for no work.
+  size_t free_bytes = 0, total_bytes = 0;
+  const cudaError_t error = ToRuntimeError(tables_.legacy.MemGetInfo(&free_bytes, &total_bytes));
+  return IsSticky(error) ? error : cudaSuccess;
 }
 
 cudaError_t Process::Record(cudaError_t error) noexcept {
   if (error == cudaSuccess) return error;
   thread_state.last_error = error;
-  if (IsSticky(error) && started()) {
-    const int ordinal = thread_state.device();
-    if (ordinal < device_count_) {
-      primaries_[static_cast<size_t>(ordinal)].sticky.store(error, std::memory_order_relaxed);
+  CUcontext current = nullptr;
+  if (!IsSticky(error) || !started() || CurrentContextError(&current) == cudaSuccess) return error;
+  try {
+    MutexLock lock(spoiled_mutex_);
+    if (std::find(spoiled_.begin(), spoiled_.end(), current) == spoiled_.end()) {
+      spoiled_.push_back(current);
     }
+    any_spoiled_.store(true, std::memory_order_release);
+  } catch (...) {  // Without memory the error is told once.
   }
   return error;
 }
 
 cudaError_t Process::LastError(bool clear) noexcept {
-  const cudaError_t error = thread_state.last_error;
+  cudaError_t error = thread_state.last_error;
   if (clear) thread_state.last_error = cudaSuccess;
-  if (error != cudaSuccess || !started()) return error;
-  const int ordinal = thread_state.device();
-  if (ordinal >= device_count_) return error;
-  return primaries_[static_cast<size_t>(ordinal)].sticky.load(std::memory_order_relaxed);
+  if (error != cudaSuccess || !started() || !any_spoiled_.load(std::memory_order_acquire)) {
+    return error;
+  }
+  CUcontext current = nullptr;
+  if (tables_.legacy.CtxGetCurrent(&current) != CUDA_SUCCESS || current == nullptr) return error;
+  {
+    MutexLock lock(spoiled_mutex_);
+    if (std::find(spoiled_.begin(), spoiled_.end(), current) == spoiled_.end()) return error;
+  }
+  error = CurrentContextError(&current);
+  if (error != cudaSuccess) return error;
+  MutexLock lock(spoiled_mutex_);
+  std::erase(spoiled_, current);
+  any_spoiled_.store(!spoiled_.empty(), std::memory_order_release);
+  return cudaSuccess;
 }
 
 }  // namespace farwarp::runtime

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/runtime/driver.h"
 #include "client/runtime/error.h"
@@ -83,8 +84,8 @@ class Process {
 
   // Remembers an error for cudaGetLastError; returns it.
   cudaError_t Record(cudaError_t error) noexcept;
-  // What cudaGetLastError and cudaPeekAtLastError return. An error that spoiled the device is
-  // returned again and again.
+  // What cudaGetLastError and cudaPeekAtLastError return. An error that spoiled the current context
+  // is returned again and again.
   cudaError_t LastError(bool clear) noexcept;
 
   // True once the process runs its exit handlers: device code need not be unloaded any more.
@@ -98,7 +99,6 @@ class Process {
     CUdevice device = 0;
     Mutex mutex;
     CUcontext context GUARDED_BY(mutex) = nullptr;
-    std::atomic<cudaError_t> sticky{cudaSuccess};
   };
 
   Process() noexcept;
@@ -108,6 +108,9 @@ class Process {
   cudaError_t Initialise() REQUIRES(start_mutex_);
   void LoadOnce() REQUIRES(start_mutex_);
   static void AfterForkInChild();
+  // The error that has spoiled the current context, from the driver: a call may report another
+  // context's, and a context may end in ways that the runtime does not see.
+  cudaError_t CurrentContextError(CUcontext* current) noexcept;
 
   std::atomic<int> phase_{kFresh};
   std::atomic<uint64_t> epoch_{1};
@@ -122,6 +125,12 @@ class Process {
   DriverTables tables_{};
   int device_count_ = 0;
   std::unique_ptr<Primary[]> primaries_;
+
+  // Contexts that were found spoiled, so that nobody asks the driver while all is well. One that
+  // has ended since is found out when its handle is current again.
+  Mutex spoiled_mutex_;
+  std::vector<CUcontext> spoiled_ GUARDED_BY(spoiled_mutex_);
+  std::atomic<bool> any_spoiled_{false};
 };
 
 }  // namespace farwarp::runtime

@@ -168,6 +168,10 @@ FAKE(cuCtxGetDevice, "cuCtxGetDevice", 2000, (CUdevice * device),
      { *device = 10 + DeviceOf(current_context); })
 FAKE(cuCtxSynchronize, "cuCtxSynchronize", 2000, (), {})
 
+FAKE(cuMemGetInfo_v2, "cuMemGetInfo", 3020, (size_t* free, size_t* total), {
+  *free = 70u << 20;
+  *total = 77u << 20;
+})
 FAKE(cuMemAlloc_v2, "cuMemAlloc", 3020, (CUdeviceptr * address, size_t bytes), {
   if (bytes > (1u << 30)) return CUDA_ERROR_OUT_OF_MEMORY;
   const auto pointer = reinterpret_cast<uintptr_t>(std::calloc(1, bytes));

@@ -27,16 +27,53 @@ TEST_F(RuntimeTest, NotReadyIsReturnedAndRemembered) {
   EXPECT_EQ(cudaStreamQuery(nullptr), cudaSuccess);
 }
 
+// A context that has failed: every call in it says so.
+void FailContext(const FakeDriver& driver, CUresult result) {
+  for (const char* symbol : {"cuCtxSynchronize", "cuMemGetInfo_v2"}) driver.fail(symbol, result);
+}
+
 TEST_F(RuntimeTest, ErrorsOfTheDeviceComeBackUntilItIsReset) {
-  driver_->fail("cuCtxSynchronize", CUDA_ERROR_ILLEGAL_ADDRESS);
+  FailContext(*driver_, CUDA_ERROR_ILLEGAL_ADDRESS);
   EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
   EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
   EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
-  InThread([] { EXPECT_EQ(cudaPeekAtLastError(), cudaErrorIllegalAddress); });
-  driver_->fail("cuCtxSynchronize", CUDA_SUCCESS);
+  InThread([] {
+    // A thread without a context has none that failed.
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
+    EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
+    EXPECT_EQ(cudaPeekAtLastError(), cudaErrorIllegalAddress);
+  });
+  FailContext(*driver_, CUDA_SUCCESS);
   ASSERT_EQ(cudaDeviceReset(), cudaSuccess);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+TEST_F(RuntimeTest, ErrorsOfAnotherContextAreToldOnce) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  driver_->fail("cuStreamSynchronize", CUDA_ERROR_ILLEGAL_ADDRESS);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+  driver_->fail("cuStreamSynchronize", CUDA_SUCCESS);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+  // While all is well nobody asks the driver.
+  driver_->clear_calls();
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  EXPECT_EQ(AllCalls(), 0);
+}
+
+TEST_F(RuntimeTest, ErrorsOfAContextEndWithItWhoeverEndsIt) {
+  FailContext(*driver_, CUDA_ERROR_LAUNCH_FAILED);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorLaunchFailure);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
+  FailContext(*driver_, CUDA_SUCCESS);  // The program has reset it through the driver API.
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
 TEST_F(RuntimeTest, EachThreadChoosesItsDevice) {
@@ -94,6 +131,9 @@ TEST_F(RuntimeTest, WorksInTheContextThatTheProgramMadeCurrent) {
     ASSERT_EQ(set(own), CUDA_SUCCESS);
     driver_->clear_calls();
     int device = -1;
+    ASSERT_EQ(cudaGetDevice(&device), cudaSuccess);
+    EXPECT_EQ(device, 1);
+    device = -1;
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     EXPECT_EQ(Calls("cuCtxSetCurrent"), 0);
     ASSERT_EQ(cudaGetDevice(&device), cudaSuccess);
@@ -203,8 +243,8 @@ TEST_F(RuntimeTest, WhatIsMissingSaysSo) {
   EXPECT_EQ(cudaImportExternalMemory(&memory, nullptr), cudaErrorNotSupported);
   EXPECT_EQ(cudaGetLastError(), cudaErrorNotSupported);
   // A function that the driver lacks answers likewise instead of crashing.
-  size_t free_bytes = 0, total_bytes = 0;
-  EXPECT_EQ(cudaMemGetInfo(&free_bytes, &total_bytes), cudaErrorNotSupported);
+  size_t value = 0;
+  EXPECT_EQ(cudaDeviceGetLimit(&value, cudaLimitStackSize), cudaErrorNotSupported);
 }
 
 TEST_F(RuntimeTest, DescribesPointers) {
