@@ -73,7 +73,6 @@ struct Run {
   size_t bytes;
 };
 
-// Splits `bytes` from (x, y) into at most a head, a block of whole rows, and a tail.
 cudaError_t RowBytes(const Driver& d, cudaArray_const_t array, size_t* row_bytes) {
   CUDA_ARRAY3D_DESCRIPTOR descriptor = {};
   const Outcome asked = d.Array3DGetDescriptor(&descriptor, DriverArray(array));
@@ -84,7 +83,8 @@ cudaError_t RowBytes(const Driver& d, cudaArray_const_t array, size_t* row_bytes
   return error != cudaSuccess ? error : *row_bytes > 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// Copies a run of bytes between memory and an array; `copy(run, offset in memory, rows)`.
+// Copies a run of bytes between memory and an array, as at most a head, a block of whole rows, and
+// a tail.
 template <typename CopyRows>
 Outcome CopyRun(const Driver& d, cudaArray_const_t array, Run run, CopyRows&& copy_rows) {
   size_t row_bytes = 0;

@@ -8,9 +8,9 @@
 //   Command command(session, wire_id::cuEventQuery);
 //   command.body().PutPointer(event);
 //   Reply reply;
-//   if (CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;   // sync:
-//   flushes and waits *out = reply.body().Get<float>(); return reply.Finish(); //
-//   CUDA_ERROR_UNKNOWN if the reply was malformed
+//   if (CUresult result = command.Call(reply); result != CUDA_SUCCESS) return result;  // waits
+//   *out = reply.body().Get<float>();
+//   return reply.Finish();  // CUDA_ERROR_UNKNOWN if the reply was malformed
 //
 // Between construction and Post/Call the calling thread holds the stream's lock and must not block
 // or run user code, so that the order of commands is the program order across threads. A Command

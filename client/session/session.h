@@ -6,9 +6,9 @@
 // batches and their callers make no system call. A receiver thread completes waiting calls, writes
 // the bytes of device-to-host copies to where they belong, and handles pushes.
 //
-// Death: only the receiver declares a session dead (link cut, server gone, silent for three
-// heartbeats, malformed frame). From then on every call returns error(); the receiver no longer
-// touches the application's memory.
+// Death: the receiver declares a session dead (link cut, server gone, silent for three heartbeats,
+// malformed frame), and so does any thread that runs out of memory for what must not be lost. From
+// then on every call returns error(); the receiver no longer touches the application's memory.
 //
 // Thread-safe unless a function says otherwise. Nothing here aborts or throws to its caller.
 #pragma once

@@ -43,8 +43,8 @@
 
 namespace farwarp::pool {
 
-// Free and total room of a node's devices; of an empty node when `when_empty`.
 struct Node;
+// Free and total room of a node's devices; of an empty node when `when_empty`.
 std::vector<DeviceRoom> RoomsOf(const Node& node, bool when_empty);
 
 struct PoolConfig {

@@ -70,8 +70,9 @@ class TravelIn {
 CUresult PostEnd(Session& session, wire::InternalCommand what, wire::Handle handle,
                  wire::Handle context);
 
-// Ends a context here: its memory, streams, events, modules and host blocks. `announce` posts the
-// command that ends it on the server, which happens before its memory is unmapped.
+// Ends a context here and on the server: its memory, streams, events, modules and host blocks. The
+// server hears of it before the memory is unmapped. `reset_primary`: it is a primary context, whose
+// handle may come back to life.
 CUresult EndContext(Process& process, wire::Handle handle, Context& context, bool reset_primary);
 // Waits for everything the context has been given.
 CUresult SynchronizeContext(Process& process, wire::Handle handle, Context& context);

@@ -5,7 +5,7 @@
 //   table  := count:u64 kernel*
 //   kernel := name:string attribute_count:u64 attribute:i32* param_count:u64 (offset:u32 size:u32)*
 //
-// Immutable after decoding except for KernelInfo::max_dynamic_shared_bytes; any thread may read.
+// Immutable after decoding; any thread may read.
 #pragma once
 
 #include <array>
