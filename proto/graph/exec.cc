@@ -212,6 +212,12 @@ CUresult Graphs::Apply(Exec* exec, const Graph& old_graph, const Graph& new_grap
   return CUDA_SUCCESS;
 }
 
+// A program may capture and update for ever.
+void Graphs::ForgetGoneNodes(Exec* exec) {
+  std::erase_if(exec->nodes,
+                [&](const auto& entry) REQUIRES(mutex_) { return nodes_.count(entry.first) == 0; });
+}
+
 CUresult Graphs::Update(CUgraphExec exec_handle, CUgraph handle,
                         CUgraphExecUpdateResultInfo* info) {
   CUgraphExecUpdateResultInfo own{};
@@ -224,9 +230,7 @@ CUresult Graphs::Update(CUgraphExec exec_handle, CUgraph handle,
   if (exec == nullptr || graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
   CUresult result = Compare(*exec->graph, *graph, info);
   if (result != CUDA_SUCCESS) return result;
-  // Handles of earlier graphs that are gone; a program may capture and update for ever.
-  std::erase_if(exec->nodes,
-                [&](const auto& entry) REQUIRES(mutex_) { return nodes_.count(entry.first) == 0; });
+  ForgetGoneNodes(exec);
   result = Apply(exec, *exec->graph, *graph);
   if (result == CUDA_SUCCESS) info->result = CU_GRAPH_EXEC_UPDATE_SUCCESS;
   return result;
@@ -244,6 +248,7 @@ CUresult Graphs::SetChild(CUgraphExec exec_handle, CUgraphNode handle, CUgraph c
   CUgraphExecUpdateResultInfo info{};
   const Graph& own = *found->second->child;
   if (Compare(own, *child, &info) != CUDA_SUCCESS) return CUDA_ERROR_INVALID_VALUE;
+  ForgetGoneNodes(exec);
   return Apply(exec, own, *child);
 }
 

@@ -106,16 +106,20 @@ CUresult Graphs::GraphReleases(CUgraph graph_handle, CUuserObject handle, unsign
   return CUDA_SUCCESS;
 }
 
+std::shared_ptr<GraphMemory> Graphs::FindMemory(CUdeviceptr address) {
+  const auto found = memory_.find(address);
+  if (found == memory_.end()) return nullptr;
+  auto memory = found->second.lock();
+  if (memory != nullptr && backend_.Holds(*memory)) return memory;
+  memory_.erase(found);
+  return nullptr;
+}
+
 bool Graphs::Free(CUdeviceptr address, CUresult* result) {
   std::shared_ptr<GraphMemory> memory;  // Goes after the lock: it may be the last to refer to it.
   const MutexLock lock(mutex_);
-  const auto found = memory_.find(address);
-  if (found == memory_.end()) return false;
-  memory = found->second.lock();
-  if (memory == nullptr) {
-    memory_.erase(found);
-    return false;
-  }
+  memory = FindMemory(address);
+  if (memory == nullptr) return false;
   *result = memory->live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   memory->live = false;
   return true;

@@ -129,10 +129,9 @@ CUresult Graphs::ReadAlloc(const CUDA_MEM_ALLOC_NODE_PARAMS* params, NodeWork* w
 
 CUresult Graphs::ReadFree(const Graph* graph, CUdeviceptr address, NodeWork* work) {
   if (graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const auto found = memory_.find(address);
   work->type = CU_GRAPH_NODE_TYPE_MEM_FREE;
   work->freed = address;
-  if (found != memory_.end()) work->memory = found->second.lock();
+  work->memory = FindMemory(address);
   if (work->memory == nullptr) return CUDA_ERROR_INVALID_VALUE;
   // An allocation can be freed in one place only.
   for (const auto& node : graph->nodes) {

@@ -1,4 +1,5 @@
 // Graphs through client and server: what travels, when, and how often somebody waits.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -211,6 +212,28 @@ TEST_F(RemoteGraph, CapturesEndWithTheirStreams) {
               CUDA_SUCCESS);
   }).join();
   EXPECT_EQ(cu::cuMemFree_v2(address), CUDA_SUCCESS);
+}
+
+TEST_F(RemoteGraph, AnAllocationNodeLosesItsAddressWithTheContext) {
+  CUgraph graph = nullptr;
+  CUgraphNode node = nullptr;
+  ASSERT_EQ(cu::cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+  CUDA_MEM_ALLOC_NODE_PARAMS params{};
+  params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+  params.poolProps.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0};
+  params.bytesize = kBytes;
+  ASSERT_EQ(cu::cuGraphAddMemAllocNode(&node, graph, nullptr, 0, &params), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxReset(0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuDevicePrimaryCtxRetain(&context_, 0), CUDA_SUCCESS);
+  ASSERT_EQ(cu::cuCtxSetCurrent(context_), CUDA_SUCCESS);
+  // One of these lies there now, and is freed as any other.
+  std::vector<CUdeviceptr> addresses(4);
+  for (CUdeviceptr& address : addresses) {
+    ASSERT_EQ(cu::cuMemAlloc_v2(&address, kBytes), CUDA_SUCCESS);
+  }
+  ASSERT_NE(std::find(addresses.begin(), addresses.end(), params.dptr), addresses.end());
+  for (const CUdeviceptr address : addresses) EXPECT_EQ(cu::cuMemFree_v2(address), CUDA_SUCCESS);
+  EXPECT_EQ(cu::cuGraphDestroy(graph), CUDA_SUCCESS);
 }
 
 TEST_F(RemoteGraph, MisshapenMemoryIsRefusedHere) {

@@ -237,6 +237,13 @@ class ClientBackend final : public graph::Backend {
                           params.elementSize);
   }
 
+  bool Holds(const graph::GraphMemory& memory) override {
+    Device* device = process_.FindDevice(memory.device);
+    if (device == nullptr) return false;
+    const auto found = device->memory.Find(memory.address);
+    return found.has_value() && found->serial == memory.serial;
+  }
+
   bool IsDevice(CUdevice device) override { return process_.FindDevice(device) != nullptr; }
 
   CUresult Allocate(const CUDA_MEM_ALLOC_NODE_PARAMS& wanted,
@@ -281,6 +288,7 @@ CUresult ClientBackend::Allocate(const CUDA_MEM_ALLOC_NODE_PARAMS& wanted,
   made->address = address;
   made->bytes = wanted.bytesize;
   made->device = ordinal;
+  made->serial = serial;
   made->holds =
       std::shared_ptr<void>(nullptr, [&process = process_, device, address, serial](void*) {
         FreeWhenUnused(process, *device, address, serial);

@@ -223,7 +223,10 @@ class Graphs {
   Exec* FindExec(CUgraphExec exec) const REQUIRES(mutex_);
   UserObject* FindObject(CUuserObject object) const REQUIRES(mutex_);
   std::unique_ptr<Graph> NewGraph() REQUIRES(mutex_);
-  void DropGraph(Graph* graph, Orphans* orphans) REQUIRES(mutex_);
+  // Drops the handles of graphs that are gone.
+  void ForgetGoneNodes(Exec* exec) REQUIRES(mutex_);
+  // What an allocation node has at `address`; null if there is nothing, or nothing any more.
+  std::shared_ptr<GraphMemory> FindMemory(CUdeviceptr address) REQUIRES(mutex_);
   void Forget(Graph& graph, Orphans* orphans) REQUIRES(mutex_);
   void ForgetNode(Node& node, Orphans* orphans) REQUIRES(mutex_);
   void Unreference(UserObject* object, std::uint64_t count, Orphans* orphans) REQUIRES(mutex_);

@@ -44,6 +44,7 @@ struct GraphMemory {
   CUdeviceptr address = 0;
   std::size_t bytes = 0;
   int device = 0;
+  std::uint64_t serial = 0;     // Of what the backend has there.
   bool live = false;            // Between a launch that allocates it and what frees it.
   std::shared_ptr<void> holds;  // Gives the memory back when it goes.
 };
@@ -108,6 +109,8 @@ class Backend {
   virtual CUresult CheckFill(const CUDA_MEMSET_NODE_PARAMS& fill) = 0;
   virtual CUresult Allocate(const CUDA_MEM_ALLOC_NODE_PARAMS& wanted,
                             std::shared_ptr<GraphMemory>* memory) = 0;
+  // False once the memory has gone by itself, with its context: its address may be another's now.
+  virtual bool Holds(const GraphMemory&) { return true; }
   virtual bool IsDevice(CUdevice device) = 0;
   virtual CUresult Instantiate(const Plan& plan, unsigned long long flags,
                                std::unique_ptr<Executable>* executable) = 0;

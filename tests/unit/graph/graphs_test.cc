@@ -94,6 +94,31 @@ TEST_F(GraphsTest, AGraphInItselfDoublesAndEnds) {
   EXPECT_EQ(times, 5);  // 1, 3, 7, 15, 31, 63
 }
 
+TEST_F(GraphsTest, ExecutableGraphsForgetHandlesThatAreGone) {
+  const auto make = [&](CUgraphNode* middle_node) {
+    CUgraph inner = New(), middle = New();
+    CUgraphNode node = nullptr;
+    EXPECT_EQ(AddEmpty(inner), CUDA_SUCCESS);
+    EXPECT_EQ(AddChild(middle, inner, &node), CUDA_SUCCESS);
+    EXPECT_EQ(graphs_.Destroy(inner), CUDA_SUCCESS);
+    if (middle_node != nullptr) *middle_node = node;
+    return middle;
+  };
+  CUgraph graph = New(), inner = New();
+  CUgraphNode top = nullptr, gone = nullptr;
+  ASSERT_EQ(AddEmpty(inner), CUDA_SUCCESS);
+  ASSERT_EQ(AddChild(graph, make(nullptr), &top), CUDA_SUCCESS);
+  CUgraphExec exec = nullptr;
+  CUDA_GRAPH_INSTANTIATE_PARAMS params{};
+  ASSERT_EQ(graphs_.Instantiate(&exec, graph, &params, false), CUDA_SUCCESS);
+  CUgraph first = make(&gone);
+  ASSERT_EQ(graphs_.SetChild(exec, top, first), CUDA_SUCCESS);
+  ASSERT_EQ(graphs_.SetChild(exec, gone, inner), CUDA_SUCCESS);
+  ASSERT_EQ(graphs_.Destroy(first), CUDA_SUCCESS);
+  ASSERT_EQ(graphs_.SetChild(exec, top, make(nullptr)), CUDA_SUCCESS);
+  EXPECT_EQ(graphs_.SetChild(exec, gone, inner), CUDA_ERROR_INVALID_VALUE);
+}
+
 TEST_F(GraphsTest, NodesAreCountedWithThoseOfChildGraphsWhereverTheyAre) {
   CUgraph graph = New(), inner = New(), child = nullptr;
   CUgraphNode node = nullptr;
