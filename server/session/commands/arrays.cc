@@ -141,16 +141,19 @@ void CommandState::RefundArray(wire::Handle handle) {
   arrays_.erase(found);
 }
 
-void CommandState::DestroyArray(Call& call, wire::Handle handle, CUarray array, CUcontext context) {
+void CommandState::LeaveArray(wire::Handle handle, Leaving* leaving) {
   const auto found = arrays_.find(handle.bits());
-  VgpuMemory* vgpu = nullptr;
-  std::uint64_t bytes = 0;
-  if (found != arrays_.end()) {
-    vgpu = &vgpus_[found->second.vgpu];
-    bytes = found->second.bytes;
-    vgpu->unmapping += bytes;
-    arrays_.erase(found);
-  }
+  if (found == arrays_.end()) return;
+  VgpuMemory* vgpu = &vgpus_[found->second.vgpu];
+  vgpu->unmapping += found->second.bytes;
+  leaving->push_back({vgpu, found->second.bytes});
+  arrays_.erase(found);
+}
+
+void CommandState::DestroyArray(Call& call, wire::Handle handle, CUarray array, wire::Handle owner,
+                                CUcontext context) {
+  Leaving leaving;
+  LeaveArray(handle, &leaving);
   // Waits for what still uses it.
   finisher.Run(
       call,
@@ -162,10 +165,12 @@ void CommandState::DestroyArray(Call& call, wire::Handle handle, CUarray array, 
         static_cast<void>(driver_.cuCtxSetCurrent(nullptr));
         return {result, {}};
       },
-      [vgpu, bytes](CUresult) {
-        if (vgpu == nullptr) return;
-        vgpu->unmapping -= bytes;
-        vgpu->mapped -= bytes;
+      [this, leaving, owner](CUresult result) {
+        Left(leaving, result == CUDA_SUCCESS);
+        if (result == CUDA_SUCCESS) return;
+        // Of a context that has failed: there until that ends.
+        Leaving& stuck = stuck_[owner.bits()];
+        stuck.insert(stuck.end(), leaving.begin(), leaving.end());
       });
 }
 
@@ -201,10 +206,11 @@ void HandleCreateArray(Call& call) {
 void HandleDestroyArray(Call& call) {
   const wire::Handle handle = PeekHandle(call);
   const wire::Handle owner = call.handles().OwnerOf(handle);
-  auto* array = static_cast<CUarray>(call.Take(HandleKind::kArray));
+  auto* array = call.Resolve<CUarray>(HandleKind::kArray);
   if (!Readable(call)) return;
+  Unbind(call, handle);
   auto* context = static_cast<CUcontext>(call.handles().Find(owner));
-  StateOf(call).DestroyArray(call, handle, array, context);
+  StateOf(call).DestroyArray(call, handle, array, owner, context);
 }
 
 void HandleCopyToArray(Call& call) {

@@ -63,34 +63,46 @@ VgpuMemory* VgpuOf(Call& call, std::uint32_t ordinal) {
 }
 
 // Before a context ends: nothing of ours may live in it, and it may not stay current.
-void LeaveContext(Call& call, Handle handle, CUcontext context) {
+CommandState::Leaving LeaveContext(Call& call, Handle handle, CUcontext context) {
   call.handles().Remove(handle);
-  StateOf(call).DropContext(context, handle, call.handles());
+  auto leaving = StateOf(call).DropContext(context, handle, call.handles());
   if (call.session().IsCurrent(handle)) {
     static_cast<void>(call.driver().cuCtxSetCurrent(nullptr));
   }
+  return leaving;
 }
 
 CUresult DestroyContext(const driver::Table& driver, CUcontext context) {
   return driver.cuCtxDestroy_v2(context);
 }
 
-// Ends a context that has been left, behind what still runs in it.
+// Leaves and ends a context, behind what still runs in it.
 template <typename End>
 void EndContext(Call& call, Handle handle, CUcontext context, End end, Finisher::Settled settle) {
   CommandState& state = StateOf(call);
+  auto leaving = LeaveContext(call, handle, context);
   const std::uint64_t doom = state.waits.functions.Doom(context);
   state.finisher.Run(
       call,
       [&session = call.session(), &driver = call.driver(), &state, handle, context, end,
        doom]() -> Finisher::Answer {
+        // What has been copied from the device may still wait for the client to take it, in memory
+        // that ends with the context.
+        if (driver.cuCtxSetCurrent(context) == CUDA_SUCCESS) {
+          static_cast<void>(driver.cuCtxSynchronize());
+          static_cast<void>(driver.cuCtxSetCurrent(nullptr));
+        }
+        state.staging->WaitUntilSent(context);
         const CUresult result = end(driver, context);
         // What waited in its streams will never be called.
         state.waits.functions.Drop(doom);
         session.ForgetError(handle);
         return {result, {}};
       },
-      std::move(settle));
+      [&state, handle, leaving = std::move(leaving), settle = std::move(settle)](CUresult result) {
+        state.ContextEnded(handle, leaving, result);
+        if (settle) settle(result);
+      });
 }
 
 }  // namespace
@@ -118,7 +130,6 @@ void HandleReleasePrimaryContext(Call& call) {
   VgpuMemory* vgpu = VgpuOf(call, call.args().Get<std::uint32_t>());
   if (vgpu == nullptr || vgpu->primary.bits() != handle.bits()) call.MarkBad();
   if (!Readable(call)) return;
-  LeaveContext(call, handle, context);
   vgpu->primary = {};
   if (vgpu->shares_device) {
     vgpu->stand_in = nullptr;
@@ -165,7 +176,6 @@ void HandleDestroyContext(Call& call) {
   auto* context = call.Resolve<CUcontext>(HandleKind::kContext);
   if (StateOf(call).IsPrimary(handle)) call.MarkBad();
   if (!Readable(call)) return;
-  LeaveContext(call, handle, context);
   EndContext(call, handle, context, &DestroyContext, nullptr);
 }
 

@@ -36,10 +36,15 @@ CopyExtent ReadExtent(Call& call, std::uint64_t max_bytes, std::uint64_t* bytes)
   return extent;
 }
 
-// Reads the device's side of a copy; it must be the session's memory.
+// Reads the device's side of a copy; it must be the session's memory. Slices must be a whole number
+// of rows apart: the driver is told their height, and another one would be other memory than was
+// checked.
 CopyPlane ReadPlane(Call& call, const CopyExtent& extent) {
   const auto plane = call.args().GetStruct<CopyPlane>();
-  if (!StateOf(call).Covers(plane, extent)) call.MarkBad();
+  const bool has_height =
+      extent.slices <= 1 || (plane.pitch != 0 && plane.slice_pitch % plane.pitch == 0 &&
+                             plane.slice_pitch / plane.pitch >= extent.rows);
+  if (!has_height || !StateOf(call).Covers(plane, extent)) call.MarkBad();
   return plane;
 }
 
@@ -56,9 +61,8 @@ Side OnDevice(const CopyPlane& plane) {
   return {CU_MEMORYTYPE_DEVICE, plane};
 }
 
-// Slices that are not a whole number of rows apart have no height: they go one by one.
 std::size_t HeightOf(const CopyPlane& plane, const CopyExtent& extent) {
-  if (extent.slices == 1 || plane.pitch == 0) return static_cast<std::size_t>(extent.rows);
+  if (extent.slices == 1) return static_cast<std::size_t>(extent.rows);
   return static_cast<std::size_t>(plane.slice_pitch / plane.pitch);
 }
 
@@ -137,9 +141,11 @@ void HandleCopyFromDevice(Call& call) {
       CopyBox(call.driver(), Host(staged->data(), extent), OnDevice(from), extent, stream);
   if (result != CUDA_SUCCESS) return call.Finish(result);
   Session& session = call.session();
-  result = ReleaseBehind(call, stream, [&session, staged, transfer, bytes] {
-    session.SendBulk(transfer, {staged->data(), static_cast<std::size_t>(bytes)}, staged);
-  });
+  result = ReleaseBehind(
+      call, stream, [&session, staged, transfer, bytes, staging = StateOf(call).staging.get()] {
+        staging->Leaves(*staged);
+        session.SendBulk(transfer, {staged->data(), static_cast<std::size_t>(bytes)}, staged);
+      });
   if (result != CUDA_SUCCESS || !call.has_ticket()) return call.Finish(result);
   WaitForStream(call, stream);
 }

@@ -90,9 +90,8 @@ void CommandState::ReleasePhysical(Call& call, std::uint64_t number) {
         if (lane.has_value()) Scrubs::Finish(driver_, *lane);
         return {FreePhysical(physical), {}};
       },
-      [vgpu, bytes = physical.bytes](CUresult) {
-        vgpu->unmapping -= bytes;
-        vgpu->mapped -= bytes;
+      [vgpu, bytes = physical.bytes](CUresult result) {
+        Left({{vgpu, bytes}}, result == CUDA_SUCCESS);
       });
 }
 

@@ -63,10 +63,23 @@ void Staging::Return(const Buffer& buffer) noexcept {
   const MutexLock lock(mutex_);
   in_use_ -= buffer.capacity_;
   List& list = lists_[buffer.context_];
+  if (buffer.leaving_ && --list.leaving == 0) sent_.NotifyAll();
   if (list.life == buffer.life_) {
     kept_ += buffer.capacity_;
     list.free.emplace(buffer.capacity_, buffer.data_);
   }
+}
+
+void Staging::Leaves(Buffer& buffer) noexcept {
+  const MutexLock lock(mutex_);
+  if (std::exchange(buffer.leaving_, true)) return;
+  ++lists_[buffer.context_].leaving;
+}
+
+void Staging::WaitUntilSent(CUcontext context) noexcept {
+  const MutexLock lock(mutex_);
+  const List& list = lists_[context];
+  while (list.leaving != 0) sent_.Wait(mutex_);
 }
 
 void Staging::Forget(CUcontext context) {

@@ -6,8 +6,9 @@
 // it sends, where only the thread that copies is held up. One that does not is refused.
 //
 // Buffers are kept for reuse. Page-locked memory ends with the context in which it was allocated,
-// hence one list per context. Take: dispatch thread. Buffers end on any thread, also on the
-// driver's, where nothing of the driver may be called: they only go back to the list.
+// hence one list per context; and a context may end only when no bytes wait in its memory for the
+// client to take them (WaitUntilSent). Take: dispatch thread. Buffers end on any thread, also on
+// the driver's, where nothing of the driver may be called: they only go back to the list.
 #pragma once
 
 #include <cstddef>
@@ -47,23 +48,31 @@ class Staging : public std::enable_shared_from_this<Staging> {
     const std::size_t capacity_;
     const CUcontext context_;
     const std::uint64_t life_;
+    bool leaving_ = false;  // Counted in its list. Under the owner's mutex.
     std::shared_ptr<const void> charge_;
   };
 
   // nullptr if there is no memory. A context must be current.
   std::shared_ptr<Buffer> Take(const driver::Table& driver, std::size_t bytes) EXCLUDES(mutex_);
+  // Before a buffer's bytes are queued for the client. Any thread.
+  void Leaves(Buffer& buffer) noexcept EXCLUDES(mutex_);
+  // Waits until nothing of the context's memory is queued for the client: whoever sends gives up on
+  // a client that takes nothing, so this ends. Nothing may run in the context any more. Any thread.
+  void WaitUntilSent(CUcontext context) noexcept EXCLUDES(mutex_);
   // The context is about to end, and with it the memory that was allocated in it.
   void Forget(CUcontext context) EXCLUDES(mutex_);
 
  private:
   struct List {
     std::uint64_t life = 0;                       // Which context of this address.
+    std::size_t leaving = 0;                      // Buffers whose bytes are queued.
     std::multimap<std::size_t, std::byte*> free;  // By capacity.
   };
 
   void Return(const Buffer& buffer) noexcept EXCLUDES(mutex_);
 
   Mutex mutex_;
+  CondVar sent_;
   std::map<CUcontext, List> lists_ GUARDED_BY(mutex_);
   std::size_t in_use_ GUARDED_BY(mutex_) = 0;
   std::size_t kept_ GUARDED_BY(mutex_) = 0;

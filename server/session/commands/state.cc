@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "farwarp/base/log.h"
+#include "proto/cuda/context_errors.h"
 #include "server/session/call.h"
 #include "server/session/handle_table.h"
 #include "server/session/quota.h"
@@ -68,7 +69,9 @@ CommandState::~CommandState() {
   if (window_bytes_ != 0) driver_.cuMemAddressFree(window_base_, window_bytes_);
 }
 
-void CommandState::DropContext(CUcontext context, wire::Handle handle, HandleTable& handles) {
+CommandState::Leaving CommandState::DropContext(CUcontext context, wire::Handle handle,
+                                                HandleTable& handles) {
+  Leaving leaving;
   if (const auto lane = scrubs.Drop(driver_, context); lane.has_value()) {
     finisher.RunQuietly([this, lane] {
       driver_.cuEventDestroy_v2(lane->event);
@@ -80,14 +83,32 @@ void CommandState::DropContext(CUcontext context, wire::Handle handle, HandleTab
   const auto in_context = [&](const auto& entry) { return entry.first == handle.bits(); };
   std::erase_if(textures, in_context);
   std::erase_if(surfaces, in_context);
-  handles.RemoveOwnedBy(handle, [this](wire::Handle ended) {
-    if (ended.Is(wire::HandleKind::kArray)) return RefundArray(ended);
+  handles.RemoveOwnedBy(handle, [this, &leaving](wire::Handle ended) {
+    if (ended.Is(wire::HandleKind::kArray)) return LeaveArray(ended, &leaving);
     if (!ended.Is(wire::HandleKind::kModule)) return;
     modules.erase(ended.bits());
     DropVariables(ended);
   });
   std::erase_if(variables_,
                 [&](const auto& entry) { return entry.second.context == handle.bits(); });
+  return leaving;
+}
+
+void CommandState::ContextEnded(wire::Handle handle, const Leaving& leaving, CUresult result) {
+  // The end of a context that had failed may say why.
+  const bool gone = result == CUDA_SUCCESS || cuda::EndsContext(result);
+  Left(leaving, gone);
+  const auto stuck = stuck_.find(handle.bits());
+  if (!gone || stuck == stuck_.end()) return;
+  for (const auto& [vgpu, bytes] : stuck->second) vgpu->mapped -= bytes;
+  stuck_.erase(stuck);
+}
+
+void CommandState::Left(const Leaving& leaving, bool gone) {
+  for (const auto& [vgpu, bytes] : leaving) {
+    vgpu->unmapping -= bytes;
+    if (gone) vgpu->mapped -= bytes;
+  }
 }
 
 CUresult CommandState::Open(const std::vector<CUdevice>& devices, std::uint64_t base,
@@ -220,10 +241,10 @@ void CommandState::UnmapRange(Call& call, std::uint32_t index, std::uint64_t add
         const CUresult released = driver_.cuMemRelease(physical);
         return {unmapped != CUDA_SUCCESS ? unmapped : released, {}};
       },
-      [vgpu, address, bytes](CUresult) {
-        vgpu->leaving.erase(address);
-        vgpu->unmapping -= bytes;
-        vgpu->mapped -= bytes;
+      [vgpu, address, bytes](CUresult result) {
+        // What the driver has kept stays the session's, and paid.
+        Left({{vgpu, bytes}}, result == CUDA_SUCCESS);
+        if (result == CUDA_SUCCESS) vgpu->leaving.erase(address);
       });
 }
 

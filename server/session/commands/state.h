@@ -80,7 +80,7 @@ class HostFunctions {
 // What an image takes of the host budget until the driver has unloaded it.
 using ImageHold = std::shared_ptr<const HostBudget::Hold>;
 struct LoadedModule {
-  ImageHold image;                    // None of a library's module.
+  ImageHold image;                    // Of a library's module: for this entry alone.
   std::vector<CUfunction> functions;  // In the order of the table that the client has.
   std::vector<wire::Handle> bound;
 };
@@ -115,8 +115,17 @@ class CommandState {
     host_functions->Close();
     finisher.Close();
   }
+  // Bytes of vGPUs that something holds until the driver has really let it go.
+  struct LeavingBytes {
+    VgpuMemory* vgpu;
+    std::uint64_t bytes;
+  };
+  using Leaving = std::vector<LeavingBytes>;
   // A context is about to end: forgets what of the session lives in it. `handle` is the client's.
-  void DropContext(CUcontext context, wire::Handle handle, HandleTable& handles);
+  // What is returned goes with the context.
+  Leaving DropContext(CUcontext context, wire::Handle handle, HandleTable& handles);
+  // The driver has ended the context, or refused to.
+  void ContextEnded(wire::Handle handle, const Leaving& leaving, CUresult result);
   bool IsPrimary(wire::Handle context) const {
     return std::any_of(vgpus_.begin(), vgpus_.end(), [&](const VgpuMemory& vgpu) {
       return vgpu.primary.bits() == context.bits();
@@ -149,7 +158,8 @@ class CommandState {
   void RefundArray(wire::Handle handle);
   // No lease may see what another left there.
   CUresult ClearArray(CUarray array, const wire::ArrayShape& shape);
-  void DestroyArray(Call& call, wire::Handle handle, CUarray array, CUcontext context);
+  void DestroyArray(Call& call, wire::Handle handle, CUarray array, wire::Handle owner,
+                    CUcontext context);
 
   VgpuMemory* FindVgpu(std::uint32_t vgpu) {
     return vgpu < vgpus_.size() ? &vgpus_[vgpu] : nullptr;
@@ -208,6 +218,10 @@ class CommandState {
   bool Afford(VgpuMemory& vgpu, std::uint64_t bytes);
   // True if nothing is mapped there any more.
   bool Vacate(VgpuMemory& vgpu, std::uint64_t address, std::uint64_t bytes);
+  // An array's bytes are the finisher's from now on.
+  void LeaveArray(wire::Handle handle, Leaving* leaving);
+  // The finisher is done with the bytes; if they are not gone, they stay paid.
+  static void Left(const Leaving& leaving, bool gone);
   // `range` of `vgpu` is the finisher's from now on.
   void Leave(VgpuMemory& vgpu, std::map<std::uint64_t, VgpuMemory::Range>::iterator range);
   // Maps new memory outside the window and begins to clear it, before the application can map it.
@@ -220,6 +234,8 @@ class CommandState {
   std::vector<VgpuMemory> vgpus_;
   std::map<std::uint64_t, Physical> physicals_;
   std::map<std::uint64_t, PaidArray> arrays_;  // By handle.
+  // What the driver did not let go and still is a context's, by its handle.
+  std::map<std::uint64_t, Leaving> stuck_;
   std::uint64_t window_base_ = 0;
   std::uint64_t window_bytes_ = 0;               // 0 until reserved.
   std::map<std::uint64_t, Variable> variables_;  // By address.
