@@ -221,5 +221,42 @@ TEST_F(LettingGo, SlicesAreWholeRowsApart) {
   EXPECT_EQ(copy({64, 1, 3}, {kTestWindow, 0, 512}, whole), CUDA_ERROR_INVALID_HANDLE);
 }
 
+TEST_F(LettingGo, AVariableEndsWithTheLibraryOfItsModule) {
+  table().cuLibraryGetModule = [](CUmodule* module, CUlibrary library) {
+    return *module = reinterpret_cast<CUmodule>(library), CUDA_SUCCESS;
+  };
+  table().cuModuleGetGlobal_v2 = [](CUdeviceptr* address, std::size_t* bytes, CUmodule,
+                                    const char*) {
+    return *address = 0x5000, *bytes = 64, CUDA_SUCCESS;
+  };
+  table().cuMemsetD8Async = [](CUdeviceptr, unsigned char, std::size_t, CUstream) {
+    return CUDA_SUCCESS;
+  };
+  wire::Buffer load;
+  wire::Encoder encoder(load);
+  const std::string image = ".version 9.0\n";
+  encoder.Put(kLibrary.bits());
+  encoder.Put(kZero);              // Options.
+  encoder.Put(std::uint64_t{64});  // Of each log.
+  encoder.Put(std::uint64_t{64});
+  encoder.Put(std::uint64_t{image.size()});
+  encoder.Put(kZero);  // The image is in the command.
+  encoder.PutRaw(reinterpret_cast<const std::byte*>(image.data()), image.size());
+  ASSERT_EQ(client_.CallWith(InternalCommand::kLoadLibrary, load), CUDA_SUCCESS);
+  ASSERT_EQ(Call(InternalCommand::kLibraryModule, kModule.bits(), kLibrary.bits()), CUDA_SUCCESS);
+  wire::Buffer ask;
+  wire::Encoder name(ask);
+  name.Put(kModule.bits());
+  name.PutString("v");
+  ASSERT_EQ(client_.CallWith(InternalCommand::kModuleGlobal, ask), CUDA_SUCCESS);
+  const auto fill = [&] {
+    return Call(InternalCommand::kFill, kZero, std::uint64_t{0x5000}, kZero, std::uint32_t{1},
+                std::uint32_t{0}, std::uint64_t{64}, std::uint64_t{1});
+  };
+  ASSERT_EQ(fill(), CUDA_SUCCESS);
+  ASSERT_EQ(Call(InternalCommand::kUnloadLibrary, kLibrary.bits()), CUDA_SUCCESS);
+  EXPECT_EQ(fill(), CUDA_ERROR_INVALID_HANDLE);
+}
+
 }  // namespace
 }  // namespace farwarp::tests

@@ -26,6 +26,9 @@ constexpr std::int32_t kFunctionAttributes = 16;
 // A reply holds the table and two logs.
 constexpr std::size_t kMaxTableBytes = wire::kMaxCommandBytes - 2 * wire::kMaxLogBytes - 64;
 
+// What an entry for a module costs beside its functions.
+constexpr std::uint64_t kEntryBytes = 512;
+
 // What a load command says, and what the driver says to it.
 struct Load {
   JitRequest jit;
@@ -262,6 +265,7 @@ void HandleUnloadLibrary(Call& call) {
   for (const Handle module : loaded.modules) {
     for (const Handle function : state.modules[module.bits()].bound) Unbind(call, function);
     state.modules.erase(module.bits());
+    state.DropVariables(module);
     Unbind(call, module);
   }
   const ImageHold image = loaded.image;
@@ -328,6 +332,11 @@ void HandleLibraryModule(Call& call) {
   wire::Encoder encoder(table);
   result = PutModuleTable(call, encoder, module, &loaded.functions);
   if (result == CUDA_SUCCESS) {
+    // A client may ask for as many as it has handles. The image itself is the library's.
+    const std::uint64_t bytes = kEntryBytes + loaded.functions.size() * sizeof(CUfunction);
+    auto hold = StateOf(call).host_budget.Take(HostBudget::Kind::kImages, bytes);
+    if (!hold) return call.Finish(CUDA_ERROR_OUT_OF_MEMORY);
+    loaded.image = std::make_shared<HostBudget::Hold>(std::move(hold));
     call.results().PutRaw(table.data(), table.size());
     call.Bind(handle, module);
     StateOf(call).modules[handle.bits()] = std::move(loaded);
