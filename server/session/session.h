@@ -15,7 +15,9 @@
 // The handshake up to the proof belongs to whoever accepted the connection; the session begins with
 // Start, which opens the address window and sends the welcome or a refusal.
 //
-// Thread-safe where stated; everything that waits has a deadline.
+// Thread-safe where stated. Who waits for the client has a deadline. Who waits for the device, as
+// the finisher and through it the dispatcher may, waits as long as the client's own work takes, or
+// until the session ends.
 #pragma once
 
 #include <atomic>
