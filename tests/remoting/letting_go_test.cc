@@ -10,9 +10,11 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "farwarp/wire/handle.h"
 #include "farwarp/wire/internal_command.h"
+#include "farwarp/wire/push.h"
 #include "tests/remoting/fake_driver.h"
 #include "tests/remoting/raw_client.h"
 #include "tests/wire/test_window.h"
@@ -141,6 +143,15 @@ TEST_F(LettingGo, BytesThatTheClientHasNotTakenOutliveTheirContext) {
   ASSERT_EQ(Call(InternalCommand::kFill, kZero, kTestWindow, kZero, std::uint32_t{1},
                  std::uint32_t{0x5a}, kBytes, std::uint64_t{1}),
             CUDA_SUCCESS);
+  // Somebody else is sending already, so the bytes wait and the stream does not.
+  std::atomic<bool> sending{false};
+  std::thread sender([&] {
+    const wire::Buffer text(2 * kMiB);
+    sending = true;
+    client_.session().Push(wire::PushType::kOutput, text);
+  });
+  EXPECT_TRUE(HappensNow([&] { return sending.load(); }));
+  EXPECT_FALSE(HappensNow([] { return ended.load(); }));
   for (std::uint64_t transfer = 1; transfer <= kCopies; ++transfer) {
     client_.Post(InternalCommand::kCopyFromDevice,
                  Body(kZero, CopyExtent{kBytes, 1, 1}, CopyPlane{kTestWindow, 0, 0}, transfer));
@@ -148,8 +159,9 @@ TEST_F(LettingGo, BytesThatTheClientHasNotTakenOutliveTheirContext) {
   client_.Post(InternalCommand::kReleasePrimaryContext, Body(kPrimary.bits(), kVgpu));
   EXPECT_FALSE(HappensNow([] { return ended.load(); }));
   // From here on the client reads.
-  ASSERT_EQ(client_.Retain(kPrimary), CUDA_SUCCESS);
+  EXPECT_EQ(client_.Retain(kPrimary), CUDA_SUCCESS);
   EXPECT_TRUE(ended.load());
+  sender.join();
   for (std::uint64_t transfer = 1; transfer <= kCopies; ++transfer) {
     const wire::Buffer& bytes = client_.Arrived(transfer);
     ASSERT_EQ(bytes.size(), kBytes);
