@@ -229,6 +229,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace farwarp::cli
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): it ends the process.
   return farwarp::cli::Main(argc, argv);
 }

@@ -109,6 +109,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace farwarp::controller
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): it ends the process.
   return farwarp::controller::Main(argc, argv);
 }

@@ -18,10 +18,10 @@ using namespace farwarp::softgpu;
 
 // Called by the generated stubs; the names are literals.
 void FarwarpSoftgpuUnsupported(const char* name, const char* reason) noexcept {
-  // Never destroyed: programs call CUDA from their exit handlers too.
-  static auto* mutex = new farwarp::Mutex;
-  static auto* said = new std::set<std::string>;
   try {
+    // Never destroyed: programs call CUDA from their exit handlers too.
+    static auto* mutex = new farwarp::Mutex;
+    static auto* said = new std::set<std::string>;
     const farwarp::MutexLock lock(*mutex);
     if (!said->insert(name).second) return;
   } catch (const std::bad_alloc&) {

@@ -194,7 +194,7 @@ class FunctionDecoder {
   uint32_t Temp() {
     if (temps_used_ == temps_.size()) {
       temps_.push_back(static_cast<uint32_t>(frame_bytes_));
-      frame_bytes_ += kLanes * 16;  // Of any type.
+      frame_bytes_ += std::uint64_t{kLanes} * 16;  // Of any type.
     }
     return temps_[temps_used_++];
   }

@@ -85,9 +85,10 @@ CUresult CheckShape(const Function& function, const Shape& shape) {
   use.static_shared = static_cast<int>(info.static_shared_bytes);
   use.max_dynamic_shared = MaxDynamicShared(info, function.settings());
   use.max_threads = static_cast<int>(info.max_threads);
-  const auto resident = static_cast<std::uint64_t>(
-      ActiveBlocks(use, static_cast<int>(shape.block.count()), shape.shared_bytes) *
-      function.context()->device().multiprocessors());
+  const int per_multiprocessor =
+      ActiveBlocks(use, static_cast<int>(shape.block.count()), shape.shared_bytes);
+  const auto resident = static_cast<std::uint64_t>(per_multiprocessor) *
+                        static_cast<std::uint64_t>(function.context()->device().multiprocessors());
   return shape.grid.count() > resident ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
 }
 

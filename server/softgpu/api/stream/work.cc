@@ -57,7 +57,8 @@ void Executor::Submit(const std::shared_ptr<Work>& work) {
 
 void Executor::Start(std::shared_ptr<Work> work) {
   if (work->lane_ != Lane::kInline) {
-    Push(queues_[static_cast<std::size_t>(work->lane_)], std::move(work));
+    auto& queue = queues_[static_cast<std::size_t>(work->lane_)];
+    Push(queue, std::move(work));
     return;
   }
   work->Run();
