@@ -127,7 +127,8 @@ TEST(Client, ThatUsesUpItsWorkersMemoryIsToldAndNobodyElse) {
     // All that the first one had of its vGPU is there for the second.
     if (i == 1) EXPECT_EQ(free, free_before);
     free_before = free;
-    ExpectStickyError(hog.ReadLine(milliseconds(2000)));
+    // Most of that time goes into using up the memory, page by page.
+    ExpectStickyError(hog.ReadLine(milliseconds(20'000)));
     EXPECT_TRUE(server.WaitForLog("used up its host memory (see --worker-memory)"));
     EXPECT_TRUE(server.WaitForWorkers(1)) << server.log();
   }
