@@ -193,7 +193,7 @@ Status Session::OnBulk(std::uint32_t bytes) {
     const MutexLock lock(in_mutex_);
     if (bulk_bytes_ + length > wire::kMaxImageBytes + kMostQueuedBulkBytes ||
         bulk_.size() > kMaxTransfers) {
-      return Status::Limit("the client sends bytes that no command asks for");
+      return Status::Limit("the client sends more transfers than its commands have named");
     }
     ArrivedBulk& bulk = bulk_[header.transfer];
     if (header.offset != bulk.size()) return Status::Invalid("bulk out of order");

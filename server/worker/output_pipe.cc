@@ -24,7 +24,9 @@ Result<std::unique_ptr<OutputPipe>> OutputPipe::Create() {
   const UniqueFd write_end(ends[1]);
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
   if (!stop.valid()) return Status::FromErrno("eventfd", errno);
-  // Only our end must not wait: a kernel that prints faster than the network takes it does.
+  // Only our end must not wait. A kernel that prints faster than the network takes it waits while
+  // this thread is the one that sends; text that waits behind another sender is kept in the
+  // session.
   if (::fcntl(read_end.get(), F_SETFL, O_NONBLOCK) != 0 || ::dup2(write_end.get(), 1) != 1) {
     return Status::FromErrno("cannot redirect standard output", errno);
   }

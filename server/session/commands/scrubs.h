@@ -4,8 +4,8 @@
 //
 // Whoever takes cleared memory away calls Forget and, if that says so, waits for the fills
 // (Finish) before it unmaps; that may be done on any thread while the lane lives. A context that
-// ends lets the dispatcher wait for fills that are still under way in it, which no client can make
-// slow. Dispatch thread, except Finish.
+// ends lets the dispatcher wait for fills that are still under way in it; on a card that is full of
+// the client's own kernels, only that client waits the longer. Dispatch thread, except Finish.
 #pragma once
 
 #include <cstdint>
