@@ -69,7 +69,7 @@ Result<std::vector<pool::Vgpu>> PlaceOn(const Probed& probed, const Ask& ask) {
   std::vector<pool::DeviceRoom> rooms;
   std::uint64_t largest = 0;
   for (const pool::Device& device : probed.devices) {
-    const std::uint64_t total = device.memory_bytes / kMiB * kMiB;
+    const std::uint64_t total = device.memory_bytes / pool::kMemoryUnit * pool::kMemoryUnit;
     rooms.push_back({&device, total, total, pool::kWholeDevicePercent});
     largest = std::max(largest, total);
   }

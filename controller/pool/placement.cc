@@ -144,10 +144,11 @@ Status CheckRequest(const Request& request) {
 Vgpu ResolveAsk(const VgpuAsk& ask, std::uint64_t total_bytes) {
   Vgpu vgpu;
   if (ask.memory_bytes != 0) {
-    vgpu.memory_bytes = (ask.memory_bytes + kMiB - 1) / kMiB * kMiB;
+    vgpu.memory_bytes = (ask.memory_bytes + kMemoryUnit - 1) / kMemoryUnit * kMemoryUnit;
   } else {
     const std::uint64_t percent = ask.memory_percent != 0 ? ask.memory_percent : 100;
-    vgpu.memory_bytes = std::max(kMiB, total_bytes / kMiB * percent / 100 * kMiB);
+    vgpu.memory_bytes =
+        std::max(kMemoryUnit, total_bytes / kMemoryUnit * percent / 100 * kMemoryUnit);
   }
   if (ask.compute_percent != 0) {
     vgpu.compute_percent = ask.compute_percent;

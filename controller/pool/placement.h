@@ -18,7 +18,7 @@ namespace farwarp::pool {
 // What a device has and what of it is not promised to anybody.
 struct DeviceRoom {
   const Device* device = nullptr;
-  std::uint64_t total_bytes = 0;  // Whole MiB.
+  std::uint64_t total_bytes = 0;  // Whole units.
   std::uint64_t free_bytes = 0;
   std::uint32_t free_percent = kWholeDevicePercent;
 };
@@ -30,7 +30,7 @@ struct Placement {
 
 // Refuses requests that break a rule, whatever the pool looks like.
 Status CheckRequest(const Request& request);
-// The vGPU that `ask` means on a device with `total_bytes`. Memory in whole MiB.
+// The vGPU that `ask` means on a device with `total_bytes`. Memory in whole units.
 Vgpu ResolveAsk(const VgpuAsk& ask, std::uint64_t total_bytes);
 // Nothing when they do not fit (or none was found within the search bound).
 std::optional<Placement> Place(std::span<const VgpuAsk> asks, std::span<const DeviceRoom> rooms);

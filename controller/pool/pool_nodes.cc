@@ -49,7 +49,7 @@ Status CheckNode(const NodeInfo& info) {
   }
   std::set<std::uint32_t> ordinals;
   for (const Device& device : info.devices) {
-    if (device.memory_bytes < kMiB || device.memory_bytes > kMaxMemoryBytes ||
+    if (device.memory_bytes < kMemoryUnit || device.memory_bytes > kMaxMemoryBytes ||
         device.uuid.empty() || device.uuid.size() > kMaxNameBytes ||
         device.name.size() > kMaxNameBytes || !ordinals.insert(device.ordinal).second) {
       return Status::Invalid("node " + info.name + " described device " +

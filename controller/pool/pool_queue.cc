@@ -69,7 +69,7 @@ std::vector<DeviceRoom> RoomsOf(const Node& node, bool when_empty) {
   for (std::size_t i = 0; i < node.info.devices.size(); ++i) {
     DeviceRoom room;
     room.device = &node.info.devices[i];
-    room.total_bytes = room.device->memory_bytes / kMiB * kMiB;
+    room.total_bytes = room.device->memory_bytes / kMemoryUnit * kMemoryUnit;
     const DeviceUse use = when_empty ? DeviceUse{} : node.use[i];
     room.free_bytes = room.total_bytes - std::min(room.total_bytes, use.memory_bytes);
     room.free_percent = kWholeDevicePercent - std::min(kWholeDevicePercent, use.compute_percent);

@@ -32,6 +32,9 @@ inline constexpr std::size_t kMaxNameBytes = 253;
 inline constexpr std::size_t kMaxTextBytes = 1024;
 inline constexpr std::uint64_t kMaxMemoryBytes = std::uint64_t{1} << 60;
 inline constexpr std::uint32_t kWholeDevicePercent = 100;
+// Device memory is mapped in ranges of this size: of anything in between a program could not use
+// the rest.
+inline constexpr std::uint64_t kMemoryUnit = std::uint64_t{2} << 20;
 
 using Labels = std::map<std::string, std::string>;
 

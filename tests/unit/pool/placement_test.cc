@@ -23,11 +23,14 @@ struct Rooms {
   }
 };
 
-TEST(ResolveAsk, CountsMemoryInWholeMebibytes) {
-  EXPECT_EQ(ResolveAsk({1, 0, 1}, 8 * kGiB).memory_bytes, kMiB);
+// Devices map memory in ranges of 2 MiB: the last MiB of an odd number could not be used.
+TEST(ResolveAsk, CountsMemoryInStepsOfTwoMebibytes) {
+  EXPECT_EQ(ResolveAsk({1, 0, 1}, 8 * kGiB).memory_bytes, 2 * kMiB);
   EXPECT_EQ(ResolveAsk({kMiB + 1, 0, 1}, 8 * kGiB).memory_bytes, 2 * kMiB);
+  EXPECT_EQ(ResolveAsk({3 * kMiB, 0, 1}, 8 * kGiB).memory_bytes, 4 * kMiB);
+  EXPECT_EQ(ResolveAsk({4 * kMiB, 0, 1}, 8 * kGiB).memory_bytes, 4 * kMiB);
   EXPECT_EQ(ResolveAsk({0, 50, 0}, 8 * kGiB).memory_bytes, 4 * kGiB);
-  EXPECT_EQ(ResolveAsk({0, 50, 0}, 3 * kMiB).memory_bytes, kMiB);
+  EXPECT_EQ(ResolveAsk({0, 50, 0}, 6 * kMiB).memory_bytes, 2 * kMiB);
 }
 
 TEST(ResolveAsk, TakesComputeInProportionUnlessTold) {
