@@ -44,9 +44,17 @@ std::string GrantFor(const std::string& endpoint) {
   _exit(right ? 0 : 1);
 }
 
+// A death test runs its whole test again in a process of its own. That one takes the file of the
+// first, which removes it.
+std::string ToolPath() {
+  const std::string number = std::to_string(getpid());
+  setenv("FARWARP_TEST_TOOL", number.c_str(), 0);
+  return testing::TempDir() + "farwarp_tool_" + getenv("FARWARP_TEST_TOOL");
+}
+
 // A tool in place of `farwarp`: a shell script.
 std::string Tool(const std::string& body) {
-  const std::string path = testing::TempDir() + "farwarp_tool_" + std::to_string(getpid());
+  const std::string path = ToolPath();
   std::ofstream(path) << "#!/bin/sh\n" << body << "\n";
   chmod(path.c_str(), 0700);
   return path;
@@ -60,6 +68,7 @@ class Start : public testing::Test {
     unsetenv("FARWARP_LOG");
     unsetenv("CUDA_VISIBLE_DEVICES");
   }
+  void TearDown() override { unlink(ToolPath().c_str()); }
 };
 
 const auto kFine = testing::ExitedWithCode(0);
