@@ -3,22 +3,9 @@
 #include <utility>
 
 #include "proto/control/health.grpc.pb.h"
+#include "proto/control/trouble.h"
 
 namespace farwarp::cli {
-namespace {
-
-// gRPC's account of a failed connection, without its inner structure.
-std::string Cause(const std::string& message) {
-  for (const char* known :
-       {"Connection refused", "No route to host", "Network is unreachable", "Connection timed out",
-        "Connection reset by peer", "Domain name not found", "DNS resolution failed", "Timeout"}) {
-    if (message.find(known) != std::string::npos) return known;
-  }
-  return message.substr(0, 200);
-}
-
-}  // namespace
-
 ControllerClient::ControllerClient(std::string address) : address_(std::move(address)) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);  // Also how long one attempt may take.
@@ -39,10 +26,13 @@ Status ControllerClient::Explain(const grpc::Status& status) const {
       return Status::Ok();
     case grpc::StatusCode::UNAVAILABLE:
       return Status::Unavailable("cannot reach the controller at " + address_ + ": " +
-                                 Cause(status.error_message()) +
+                                 control::WhyUnreachable(status.error_message()) +
                                  "; is farwarp-controller running there?");
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       return Status::Timeout("the controller at " + address_ + " does not answer");
+    // What gRPC says of a stream whose controller has gone.
+    case grpc::StatusCode::CANCELLED:
+      return Status::Unavailable("the connection to the controller at " + address_ + " broke");
     case grpc::StatusCode::UNIMPLEMENTED:
       return Status::Invalid("what answers at " + address_ +
                              " is no farwarp controller, or one of another version");

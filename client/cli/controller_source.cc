@@ -75,6 +75,8 @@ class ControllerSource final : public VgpuSource {
   int fd() const override { return holder_->event_fd(); }
   const std::optional<wire::Grant>& grant() const override { return grant_; }
 
+  std::string node() const override { return node_; }
+
   Status Check() override {
     for (const HolderEvent& event : holder_->Take()) {
       switch (event.kind) {
@@ -83,9 +85,11 @@ class ControllerSource final : public VgpuSource {
               std::to_string(event.queued.waiting()) + "): " + event.queued.reason());
           break;
         case HolderEvent::Kind::kTroubled:
-          Say(event.status.message() + " Trying again.");
+          Say(event.status.message() +
+              (event.status.message().ends_with('?') ? " Trying again" : "; trying again"));
           break;
         case HolderEvent::Kind::kGranted: {
+          if (event.grant.vgpus_size() > 0) node_ = event.grant.vgpus(0).node();
           auto grant = ToGrant(event.grant);
           if (!grant.ok()) return grant.status();
           grant_ = std::move(*grant);
@@ -114,6 +118,7 @@ class ControllerSource final : public VgpuSource {
   std::unique_ptr<LeaseHolder> holder_;
   const bool quiet_;
   std::optional<wire::Grant> grant_;
+  std::string node_;
 };
 
 }  // namespace

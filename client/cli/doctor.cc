@@ -1,12 +1,8 @@
 #include "client/cli/doctor.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,6 +18,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/layout.h"
 #include "client/cli/probe.h"
+#include "client/cli/reach.h"
 #include "client/cli/source.h"
 #include "farwarp/base/bytes.h"
 #include "farwarp/base/deadline.h"
@@ -84,7 +81,8 @@ void CheckDrivers(const Layout& layout, const Settings& settings, Report& report
   const auto soft = ProbeDriver(layout.softgpu_lib + "/libcuda.so.1", layout.lib);
   if (wanted != "softgpu" && real.ok() && !real->devices.empty()) {
     report.Ok("driver", real->path + " with " + std::to_string(real->devices.size()) +
-                            " devices, the first is " + real->devices[0].name);
+                            (real->devices.size() == 1 ? " device, " : " devices, the first is ") +
+                            real->devices[0].name);
   } else if (!wanted.empty() && wanted != "softgpu") {
     report.Fail("driver",
                 wanted + ": " + (real.ok() ? "it has no device" : real.status().message()),
@@ -100,31 +98,6 @@ void CheckDrivers(const Layout& layout, const Settings& settings, Report& report
                     (soft.ok() ? std::string("it has no device") : soft.status().message()),
                 "a private pool needs one of them; or set FARWARP_CONTROLLER");
   }
-}
-
-// Connects and closes again: is the node's data port within reach?
-Status Reach(const std::string& endpoint) {
-  const std::size_t colon = endpoint.rfind(':');
-  if (colon == std::string::npos) return Status::Invalid("no address");
-  std::string host = endpoint.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int code = ::getaddrinfo(host.c_str(), endpoint.c_str() + colon + 1, &hints, &found);
-      code != 0)
-    return Status::NotFound(::gai_strerror(code));
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
-  const UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return Status::FromErrno("socket", errno);
-  if (::connect(fd.get(), found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS)
-    return Status::FromErrno("connect", errno);
-  pollfd ready{fd.get(), POLLOUT, 0};
-  if (::poll(&ready, 1, 2000) == 0) return Status::Timeout("no answer within 2 s");
-  int error = 0;
-  socklen_t bytes = sizeof error;
-  ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &bytes);
-  return error == 0 ? Status::Ok() : Status::FromErrno("connect", error);
 }
 
 void CheckVersion(const std::string& who, const std::string& version, Report& report) {
@@ -156,7 +129,8 @@ void CheckNodes(ControllerClient& client, Report& report) {
     } else {
       report.Fail("node",
                   node.name() + ", data port " + node.data_endpoint() + ": " + reach.message(),
-                  "programs connect to this port; check --listen of its server and firewalls");
+                  "programs connect to this address; check --advertise (or --listen) of the node's "
+                  "server, and firewalls");
     }
   }
   if (attached == 0)

@@ -84,6 +84,13 @@ Result<Settings> Merge(Arguments& arguments) {
   if (!arguments.controller.empty())
     settings->controller = Setting{arguments.controller, "--controller"};
   if (settings->controller) FARWARP_RETURN_IF_ERROR(CompleteAddress(*settings->controller));
+  if (!arguments.driver.empty() && settings->controller) {
+    return Status::Invalid(
+        "--driver chooses what a private pool runs on, and a controller is configured (by " +
+        settings->controller->origin +
+        "), whose nodes choose for themselves; leave --driver out, " +
+        "or the controller (FARWARP_CONTROLLER= turns it off)");
+  }
   if (!arguments.driver.empty()) settings->driver = Setting{arguments.driver, "--driver"};
   const auto complete = [](std::string& text, const std::optional<Setting>& setting) {
     if (text.empty() && setting) text = setting->value;

@@ -12,6 +12,7 @@
 #include "client/cli/elf_check.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/layout.h"
+#include "client/cli/reach.h"
 #include "client/cli/source.h"
 
 namespace farwarp::cli {
@@ -73,6 +74,19 @@ int Attend(Child& child, VgpuSource& source, SignalWatch& signals) {
   }
 }
 
+// A program that failed may never have come through to its node: its own complaint names an address
+// at most.
+void ExplainFailure(const VgpuSource& source) {
+  if (source.node().empty() || !source.grant() || source.grant()->gpus.empty()) return;
+  const std::string& endpoint = source.grant()->gpus.front().endpoint;
+  const Status reach = Reach(endpoint);
+  if (reach.ok()) return;
+  std::fprintf(stderr,
+               "farwarp: node %s cannot be reached at %s (%s); is it still running, is that the "
+               "right address (--advertise of its farwarp-server), do firewalls let it pass?\n",
+               source.node().c_str(), endpoint.c_str(), reach.message().c_str());
+}
+
 void WarnAbout(const std::string& path, const Layout& layout) {
   if (InspectProgram(path) == CudaLinkage::kProbablyStatic) {
     std::fprintf(stderr,
@@ -127,6 +141,7 @@ int Run(const RunOptions& options) {
     return Fail(child.status(), missing ? kProgramNotFound : kCannotExecute);
   }
   const int code = Attend(*child, source, signals);
+  if (code != 0) ExplainFailure(source);
   source.Release();
   return code;
 }

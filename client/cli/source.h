@@ -27,6 +27,8 @@ class VgpuSource {
   virtual Status Check() = 0;
   // What was granted, or nothing yet.
   virtual const std::optional<wire::Grant>& grant() const = 0;
+  // The node of the vGPUs, or empty for a private pool.
+  virtual std::string node() const { return ""; }
   // Gives everything back.
   virtual void Release() = 0;
 };

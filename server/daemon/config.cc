@@ -204,6 +204,12 @@ Status CompleteConfig(const std::string& host_name, Config& config) {
     return Status::Invalid("log level '" + config.log_level.substr(0, 40) +
                            "' is unknown; use off, error, warn, info, debug or trace");
   }
+  if (!config.is_private && config.controller.empty()) {
+    return Status::Invalid(
+        "no controller is named, so nobody could be served; give --controller host:port, "
+        "FARWARP_SERVER_CONTROLLER or 'controller' in the file (without a pool, 'farwarp run' "
+        "starts a server of its own)");
+  }
   return Status::Ok();
 }
 

@@ -230,9 +230,9 @@ Status Server::Start(const std::string& worker_program, const std::string& drive
   auto listener = transport::ListenTcp(config_.listen);
   if (!listener.ok()) return listener.status();
   const std::string endpoint = AdvertisedEndpoint(config_, listener->second, host_name);
-  spdlog::info("farwarp-server {} listens on {} with {} devices, driver {}.{}", FARWARP_VERSION,
-               listener->second, facts_.devices.size(), facts_.version / 1000,
-               facts_.version % 1000 / 10);
+  spdlog::info("farwarp-server {} listens on {} with {} device{}, driver {}.{}", FARWARP_VERSION,
+               listener->second, facts_.devices.size(), facts_.devices.size() == 1 ? "" : "s",
+               facts_.version / 1000, facts_.version % 1000 / 10);
   FARWARP_RETURN_IF_ERROR(daemon_->Listen(std::move(listener->first)));
   if (address_fd_.valid()) {
     const std::string line = endpoint + "\n";
@@ -295,6 +295,9 @@ int Serve(const Config& config, const std::string& host_name) {
   const std::string worker_program = ProgramFolder() + "/farwarp-worker";
   Result<DriverFacts> facts = ProbeDriver(worker_program, driver, Deadline::After(kProbeTime));
   if (!facts.ok()) return Fail(kDriverUnusable, facts.status().message());
+
+  // The software GPU of every host is the same; in a pool each of its devices is one of a kind.
+  if (config.driver == "softgpu") NameDevicesAfter(config.node_name, *facts);
 
   Server server(config, std::move(*facts), std::move(signals), std::move(lease_fd),
                 std::move(address_fd));

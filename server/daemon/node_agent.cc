@@ -10,6 +10,7 @@
 #include "farwarp/base/bytes.h"
 #include "farwarp/base/log.h"
 #include "farwarp/wire/limits.h"
+#include "proto/control/trouble.h"
 
 namespace farwarp::server {
 namespace {
@@ -142,9 +143,24 @@ void NodeAgent::Attach(v1::Nodes::Stub& stub) {
   }
   if (stopping) return;
   loop_.Post([daemon = &daemon_] { daemon->SetAttached(false); });
-  const std::string complaint = status.ok() ? "it ended the stream" : status.error_message();
+  Complain(status, was_attached);
+}
+
+void NodeAgent::Complain(const grpc::Status& status, bool was_attached) {
+  const bool refused = status.error_code() == grpc::StatusCode::ALREADY_EXISTS ||
+                       status.error_code() == grpc::StatusCode::INVALID_ARGUMENT;
+  std::string complaint = "it ended the stream";
+  if (refused || status.error_code() == grpc::StatusCode::ABORTED) {
+    complaint = status.error_message();  // In the controller's words.
+  } else if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    complaint = "what answers there is no farwarp controller, or one of another version";
+  } else if (!status.ok()) {
+    complaint = control::WhyUnreachable(status.error_message());
+    FARWARP_LOG(kDebug, "gRPC says: %s", status.error_message().c_str());
+  }
   if (was_attached || complaint != last_complaint_) {
-    FARWARP_LOG(kWarn, "no connection to the controller at %s: %s; trying again",
+    FARWARP_LOG(kWarn, "%s the controller at %s: %s; trying again",
+                refused ? "this node is refused by" : "no connection to",
                 options_.controller.c_str(), complaint.c_str());
   }
   last_complaint_ = complaint;

@@ -49,6 +49,8 @@ class NodeAgent {
   void Beat();
   bool WaitFor(std::chrono::milliseconds time) EXCLUDES(mutex_);  // False when stopping.
   void Attach(control::v1::Nodes::Stub& stub);
+  // Says once why there is no connection.
+  void Complain(const grpc::Status& status, bool was_attached);
   void Obey(const control::v1::NodeCommand& command);
   Status Execute(const control::v1::NodeCommand& command);
   Status Prepare(const control::v1::PrepareLease& prepare);

@@ -7,9 +7,11 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
+#include "farwarp/base/bytes.h"
 #include "farwarp/base/unique_fd.h"
 #include "farwarp/wire/limits.h"
 #include "server/daemon/spawn.h"
@@ -64,6 +66,24 @@ Result<std::string> ReadAnswer(int fd, Deadline deadline) {
 }
 
 }  // namespace
+
+void NameDevicesAfter(const std::string& node_name, DriverFacts& facts) {
+  for (ProbedDevice& device : facts.devices) {
+    std::array<std::uint8_t, 16> bytes{};
+    const std::string text = node_name + '\0' + std::to_string(device.ordinal) + '\0' + device.uuid;
+    for (std::size_t half = 0; half < 2; ++half) {
+      std::uint64_t hash = 0xcbf29ce484222325u ^ (half * 0x9e3779b97f4a7c15u);  // FNV-1a
+      for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+      std::memcpy(bytes.data() + half * sizeof hash, &hash, sizeof hash);
+    }
+    // Version and variant bits of a UUID that was made from a name.
+    bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0f) | 0x80);
+    bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3f) | 0x80);
+    const std::string hex = HexEncode(bytes);
+    device.uuid = "GPU-" + hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) +
+                  "-" + hex.substr(16, 4) + "-" + hex.substr(20);
+  }
+}
 
 Result<DriverFacts> ParseProbe(const std::string& text, const std::string& driver) {
   DriverFacts facts;

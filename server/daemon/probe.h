@@ -30,6 +30,9 @@ struct DriverFacts {
 // At least one device, or an error that says what is wrong with the driver and what to do.
 Result<DriverFacts> ProbeDriver(const std::string& worker_program, const std::string& driver,
                                 Deadline deadline);
+// Derives the UUIDs of devices anew, from the node's name and what they were: unique in a pool, the
+// same at every start.
+void NameDevicesAfter(const std::string& node_name, DriverFacts& facts);
 // The child's lines; see server/worker/probe_driver.h. Exposed for tests.
 Result<DriverFacts> ParseProbe(const std::string& text, const std::string& driver);
 

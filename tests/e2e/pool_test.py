@@ -160,7 +160,8 @@ class ThingsGoWrong(unittest.TestCase):
         self.expect_failure(finished, "cuda error 46", f"127.0.0.1:{port}")
 
     def test_wrong_driver(self):
-        finished = subprocess.run([BUILD / "bin/farwarp-server", "--listen", "127.0.0.1:0", "--driver", "/nonexistent.so"],
+        finished = subprocess.run([BUILD / "bin/farwarp-server", "--listen", "127.0.0.1:0", "--controller", "127.0.0.1:1",
+                                   "--driver", "/nonexistent.so"],
                                   text=True, capture_output=True, timeout=20)
         self.assertNotEqual(finished.returncode, 0)
         self.assertIn("/nonexistent.so", finished.stderr + finished.stdout)

@@ -417,7 +417,30 @@ TEST_F(ProgramTest, DoctorNamesWhatIsWrong) {
   EXPECT_NE(finished.out.find("data port 127.0.0.1:1: connect: Connection refused"),
             std::string::npos)
       << finished.out;
+  EXPECT_NE(finished.out.find("--advertise"), std::string::npos) << finished.out;
   EXPECT_NE(finished.out.find("ok    grant"), std::string::npos) << finished.out;
+}
+
+TEST_F(ProgramTest, AFailedProgramsUnreachableNodeIsNamed) {
+  StartController();
+  v1::NodeHello hello = MakeHello("far-away", {4 * kGiB});
+  hello.set_data_endpoint("127.0.0.1:1");
+  FakeNode node(address_, hello);
+  ASSERT_TRUE(Eventually([&] { return node.attached(); }));
+  const Finished failed = Run({"run", "--", "/bin/false"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_NE(failed.err.find("node far-away cannot be reached at 127.0.0.1:1"), std::string::npos)
+      << failed.err;
+  EXPECT_NE(failed.err.find("--advertise"), std::string::npos) << failed.err;
+  EXPECT_EQ(Run({"run", "--", "/bin/true"}).err.find("far-away"), std::string::npos);
+}
+
+TEST_F(ProgramTest, ADriverIsForPrivatePools) {
+  const Finished both = Run({"run", "--driver", "softgpu", "--", "/bin/true"},
+                            {{"FARWARP_CONTROLLER", "127.0.0.1:1"}});
+  EXPECT_EQ(both.code, 125);
+  EXPECT_NE(both.err.find("--driver chooses"), std::string::npos) << both.err;
+  EXPECT_NE(both.err.find("by FARWARP_CONTROLLER"), std::string::npos) << both.err;
 }
 
 }  // namespace

@@ -129,6 +129,12 @@ TEST(Server, NamesUnknownOptionsAndSettings) {
   EXPECT_EQ(finished.exit_code, 2);
   EXPECT_NE(finished.output.find("--no-such-option"), std::string::npos) << finished.output;
 
+  options.arguments = {"--listen", "127.0.0.1:0"};
+  ServerProcess alone(options);
+  finished = alone.WaitForEnd();
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_NE(finished.output.find("no controller is named"), std::string::npos) << finished.output;
+
   options.arguments = {"--listen", "127.0.0.1:0", "--grace", "soon"};
   ServerProcess bad_value(options);
   finished = bad_value.WaitForEnd();

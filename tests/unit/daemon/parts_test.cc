@@ -112,6 +112,9 @@ TEST(Config, CompletesAndChecks) {
   EXPECT_EQ(private_config.listen, "127.0.0.1:0");
   EXPECT_EQ(private_config.controller, "");
 
+  Config alone;
+  EXPECT_THAT(CompleteConfig("h", alone).message(), HasSubstr("no controller is named"));
+
   Config bad;
   bad.lease_fd = 3;
   EXPECT_FALSE(CompleteConfig("h", bad).ok());
@@ -250,8 +253,27 @@ TEST(WorkerBrief, ComesBackAsItWasAndRefusesTheRest) {
   }
 }
 
+TEST(Devices, OfSoftwareAreOneOfAKindInAPool) {
+  DriverFacts facts;
+  facts.devices.resize(2);
+  facts.devices[1].ordinal = 1;
+  for (ProbedDevice& device : facts.devices) device.uuid = "GPU-of-every-host";
+  DriverFacts a = facts;
+  DriverFacts again = facts;
+  DriverFacts b = facts;
+  NameDevicesAfter("a", a);
+  NameDevicesAfter("a", again);
+  NameDevicesAfter("b", b);
+  EXPECT_EQ(a.devices[0].uuid, again.devices[0].uuid);
+  EXPECT_NE(a.devices[0].uuid, a.devices[1].uuid);
+  EXPECT_NE(a.devices[0].uuid, b.devices[0].uuid);
+  EXPECT_EQ(a.devices[0].uuid.size(),
+            std::string("GPU-11111111-1111-1111-1111-111111111111").size());
+}
+
 TEST(Pause, HasSettingsWithLimits) {
   Config config;
+  config.controller = "pool.example";
   EXPECT_EQ(config.client_pause, std::chrono::minutes(10));
   ASSERT_TRUE(SetConfig(config, "client_pause", "2h", "--client-pause").ok());
   EXPECT_EQ(config.client_pause, std::chrono::hours(2));
