@@ -1,5 +1,6 @@
 // Integer arithmetic and bit operations.
 #include <bit>
+#include <cstdlib>
 #include <limits>
 #include <type_traits>
 
@@ -255,6 +256,20 @@ struct Bmsk {
     if (a > 31 || b == 0) return 0;
     const uint64_t bits = b >= 32 ? ~uint64_t{0} : (uint64_t{1} << b) - 1;
     return static_cast<uint32_t>(bits << a);
+  }
+};
+// The place of the |offset|-th bit of `mask` from `base` on, upwards or downwards; 0 asks whether
+// base itself is set.
+struct Fns {
+  static uint32_t Run(uint32_t mask, uint32_t base, uint32_t offset) {
+    const auto wanted = static_cast<int32_t>(offset);
+    const int64_t step = wanted < 0 ? -1 : 1;
+    int64_t left = wanted == 0 ? 1 : std::abs(int64_t{wanted});
+    for (int64_t at = base; at >= 0 && at < 32; at += step) {
+      if ((mask >> at & 1) != 0 && --left == 0) return static_cast<uint32_t>(at);
+      if (wanted == 0) break;
+    }
+    return ~0u;
   }
 };
 struct Prmt {
@@ -595,6 +610,8 @@ Handler FindInteger(const Instruction& i) {
       return FindExtend(i);
     case Opcode::kBmsk:
       return i.Has(Mod::kWrap) ? FindExtend(i) : Binary<Bmsk, uint32_t, uint32_t, uint32_t>;
+    case Opcode::kFns:
+      return Ternary<Fns, uint32_t, uint32_t, uint32_t, uint32_t>;
     case Opcode::kPrmt:
       return PrmtOf(i);
     case Opcode::kDp4a:
