@@ -632,7 +632,7 @@ TEST(Workers, ClientThatStopsReadingDisturbsNobody) {
   wire::Buffer body;
   wire::Encoder(body).Put(std::uint32_t{0});
   // Until neither direction takes any more: the server holds a bounded number of unread answers.
-  constexpr std::uint64_t kFrames = 4000;
+  constexpr std::uint64_t kFrames = 10'000;
   constexpr std::uint64_t kCommandsPerFrame = 1000;
   std::uint64_t frames = 0;
   while (frames < kFrames &&
