@@ -60,19 +60,17 @@ std::string Latest(const std::vector<std::string>& lines, std::size_t room) {
 }  // namespace
 
 DriverLog& DriverLog::Get() {
-  static auto* const log = new DriverLog;
-  static const bool listening = [] {
+  static auto* const log = [] {
+    auto* made = new DriverLog;
     SetLogListener(LogLevel::kWarn, [](LogLevel level, const char* text) {
       try {
-        log->Add(level, text);
+        Get().Add(level, text);
       } catch (const std::bad_alloc&) {
         // Who has no memory left has no log either.
-        return;
       }
     });
-    return true;
+    return made;
   }();
-  static_cast<void>(listening);
   return *log;
 }
 

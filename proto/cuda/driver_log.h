@@ -7,13 +7,12 @@
 //
 // Thread-safe. One per library and process, never destroyed. Registered functions run one at a time
 // on whichever thread had something to say, and must not call CUDA, but for cuLogs*. The results of
-// the functions are those that CUDA documents for cuLogs*.
+// the functions are those that CUDA documents for cuLogs*; they throw when memory runs out.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>

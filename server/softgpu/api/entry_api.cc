@@ -77,6 +77,16 @@ void AdviseRelinking(const void* caller) noexcept {
                known ? info.dli_fname : "this program");
 }
 
+// Runs body(DriverLog&), which needs no cuInit.
+template <typename Body>
+CUresult CallLog(Body&& body) noexcept {
+  try {
+    return body(DriverLog::Get());
+  } catch (...) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -107,24 +117,25 @@ CUresult cuGetErrorString(CUresult error, const char** pStr) {
 
 CUresult cuLogsRegisterCallback(CUlogsCallback callbackFunc, void* userData,
                                 CUlogsCallbackHandle* callback_out) {
-  return DriverLog::Get().Register(callbackFunc, userData, callback_out);
+  return CallLog(
+      [&](DriverLog& log) { return log.Register(callbackFunc, userData, callback_out); });
 }
 
 CUresult cuLogsUnregisterCallback(CUlogsCallbackHandle callback) {
-  return DriverLog::Get().Unregister(callback);
+  return CallLog([&](DriverLog& log) { return log.Unregister(callback); });
 }
 
 CUresult cuLogsCurrent(CUlogIterator* iterator_out, unsigned int flags) {
-  return DriverLog::Get().Current(iterator_out, flags);
+  return CallLog([&](DriverLog& log) { return log.Current(iterator_out, flags); });
 }
 
 CUresult cuLogsDumpToFile(CUlogIterator* iterator, const char* pathToFile, unsigned int flags) {
-  return DriverLog::Get().DumpToFile(iterator, pathToFile, flags);
+  return CallLog([&](DriverLog& log) { return log.DumpToFile(iterator, pathToFile, flags); });
 }
 
 CUresult cuLogsDumpToMemory(CUlogIterator* iterator, char* buffer, size_t* size,
                             unsigned int flags) {
-  return DriverLog::Get().DumpToMemory(iterator, buffer, size, flags);
+  return CallLog([&](DriverLog& log) { return log.DumpToMemory(iterator, buffer, size, flags); });
 }
 
 CUresult cuGetProcAddress(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags) {
